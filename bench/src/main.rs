@@ -1,0 +1,2 @@
+//! nke-bench
+fn main() {}
