@@ -1,0 +1,160 @@
+//! A worker's own stock of free frames: allocation and release are a pop and a push of an array.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use crate::burst::Burst;
+use crate::freelist::BUNDLE;
+use crate::hdr::{Hdr, Owner};
+use crate::mbuf::{FrameAddr, Mbuf};
+use crate::mempool::Pool;
+
+/// Most frames a cache holds. Above that a bundle goes to the shared list.
+pub const CACHE_FRAMES: usize = 512;
+
+/// Free frames of one worker. Last in, first out, so that the frame handed out is the one most likely still in the
+/// processor's cache. What it holds goes back to the pool when it is dropped.
+pub struct Cache {
+    pool: Pool,
+    len: usize,
+    slots: Box<[NonNull<Hdr>; CACHE_FRAMES]>,
+}
+
+// SAFETY: the frames in `slots` are held by this cache alone; moving it to another thread moves them along.
+unsafe impl Send for Cache {}
+
+impl Cache {
+    /// An empty cache on `pool`.
+    pub fn new(pool: &Pool) -> Cache {
+        Cache { pool: pool.clone(), len: 0, slots: Box::new([NonNull::dangling(); CACHE_FRAMES]) }
+    }
+
+    /// The pool behind the cache.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Frames in the cache now.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the cache holds no frame.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// An empty packet, or `None` when pool and cache have no frame left (counted by the pool).
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Mbuf> {
+        if self.len == 0 && !self.refill() {
+            return None;
+        }
+        self.len -= 1;
+        // SAFETY: the cache held the frame, and gives it up by counting down.
+        Some(unsafe { Mbuf::fresh(self.slots[self.len]) })
+    }
+
+    /// Takes a packet back: its whole chain, its tags.
+    #[inline]
+    pub fn free(&mut self, mbuf: Mbuf) {
+        let hdr = mbuf.into_hdr();
+        // SAFETY: into_hdr gave up the only handle.
+        let meta = unsafe { &*hdr.as_ref().meta.get() };
+        if meta.next.is_none() && meta.tag_len == 0 {
+            self.put(hdr);
+        } else {
+            self.free_chain(hdr);
+        }
+    }
+
+    /// Takes a whole burst back.
+    pub fn free_burst(&mut self, burst: &mut Burst) {
+        while let Some(mbuf) = burst.pop() {
+            self.free(mbuf);
+        }
+    }
+
+    /// Lends a free frame to a device to receive into: the address of its first byte. `None` when pool and cache have
+    /// no frame left (counted by the pool).
+    #[inline]
+    pub fn lend(&mut self) -> Option<FrameAddr> {
+        if self.len == 0 && !self.refill() {
+            return None;
+        }
+        self.len -= 1;
+        // SAFETY: the cache held the frame; its header lives as long as the pool.
+        let hdr = unsafe { self.slots[self.len].as_ref() };
+        hdr.set_owner(Owner::DEVICE);
+        Some(FrameAddr(self.pool.inner().base_addr(hdr)))
+    }
+
+    /// Takes back a frame that was lent to a device with [`Mbuf::into_frame`] or
+    /// [`Cache::lend`].
+    ///
+    /// # Safety
+    /// The caller holds the only claim to the frame, of this cache's pool, and gives it up.
+    #[inline]
+    pub unsafe fn free_frame(&mut self, addr: FrameAddr) {
+        let hdr = NonNull::from(self.pool.inner().hdr_at(addr.0));
+        self.put(hdr);
+    }
+
+    /// Gives everything back to the shared list.
+    pub fn flush(&mut self) {
+        while self.len > 0 {
+            self.spill();
+        }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, hdr: NonNull<Hdr>) {
+        // SAFETY: the caller gave the frame up; its header lives as long as the pool.
+        unsafe { hdr.as_ref() }.set_owner(Owner::FREE);
+        if self.len == CACHE_FRAMES {
+            self.spill();
+        }
+        self.slots[self.len] = hdr;
+        self.len += 1;
+    }
+
+    #[cold]
+    fn free_chain(&mut self, hdr: NonNull<Hdr>) {
+        let mut next = Some(hdr);
+        while let Some(hdr) = next {
+            // SAFETY: the chain was owned by the mbuf that is being freed.
+            let (rest, tags) = unsafe { hdr.as_ref().take_links() };
+            if let Some(tags) = tags {
+                self.put(tags);
+            }
+            self.put(hdr);
+            next = rest;
+        }
+    }
+
+    #[cold]
+    fn refill(&mut self) -> bool {
+        let (slots, len) = (&mut self.slots, &mut self.len);
+        let got = self.pool.inner().pop(|hdr| {
+            slots[*len] = NonNull::from(hdr);
+            *len += 1;
+        });
+        if got == 0 {
+            self.pool.inner().note_exhausted();
+        }
+        got > 0
+    }
+
+    #[cold]
+    fn spill(&mut self) {
+        let keep = self.len.saturating_sub(BUNDLE);
+        self.pool.inner().push(&self.slots[keep..self.len]);
+        self.len = keep;
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

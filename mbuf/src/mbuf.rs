@@ -1,0 +1,325 @@
+//! The owned packet handle.
+//!
+//! Invariant that every `unsafe` block here rests on: an `Mbuf` is the only handle to its header's `meta` and
+//! `inline_tags`, to the bytes of its frame, and to the frames of its chain and its tags; [`Mbuf::fresh`] and
+//! [`Mbuf::from_frame`] require it, and nothing copies the pointer out without giving the handle up.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use crate::hdr::{Flags, Hdr, Meta, Owner};
+use crate::mempool::Pool;
+
+/// Address of a byte in a pool's region, as AF_XDP descriptors carry it: offset from the region's first byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameAddr(pub u64);
+
+/// A packet: a frame with a window of data in it, and perhaps further frames chained behind it.
+///
+/// Dropping it gives every frame back to the pool, from any thread. Workers use [`crate::Cache::free`], which is
+/// cheaper.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<Hdr>);
+
+// SAFETY: an Mbuf is the unique owner of what it points to (module invariant), so it may move between threads.
+unsafe impl Send for Mbuf {}
+// SAFETY: `&Mbuf` only reads, and no other handle can write meanwhile.
+unsafe impl Sync for Mbuf {}
+
+impl Mbuf {
+    /// An empty packet in a frame just taken from the free list or a cache.
+    ///
+    /// # Safety
+    /// Nobody else holds the frame.
+    #[inline(always)]
+    pub(crate) unsafe fn fresh(hdr: NonNull<Hdr>) -> Mbuf {
+        // SAFETY: a header lives as long as its pool, which lives as long as a frame is out.
+        let h = unsafe { hdr.as_ref() };
+        h.set_owner(Owner::DATAPLANE);
+        let mut mbuf = Mbuf(hdr);
+        // SAFETY: the pool outlives the frame.
+        let data_off = unsafe { &*h.pool }.fresh_offset(h);
+        mbuf.reset(data_off, 0);
+        mbuf
+    }
+
+    /// Takes over a frame that a device gave back with `len` bytes of packet at `addr`.
+    ///
+    /// # Safety
+    /// `addr` lies in `pool`'s region, `len` bytes from there lie inside the same frame, and the caller holds the
+    /// only claim to that frame (it was given up by [`Mbuf::into_frame`]).
+    #[inline]
+    pub unsafe fn from_frame(pool: &Pool, addr: FrameAddr, len: u32) -> Mbuf {
+        let inner = pool.inner();
+        let hdr = inner.hdr_at(addr.0);
+        hdr.set_owner(Owner::DATAPLANE);
+        let offset = addr.0 & u64::from(inner.frame_size - 1);
+        debug_assert!(offset + u64::from(len) <= u64::from(inner.frame_size));
+        let mut mbuf = Mbuf(NonNull::from(hdr));
+        mbuf.reset(offset as u16, len as u16);
+        mbuf
+    }
+
+    /// Lends the first frame to a device: the address of its data and its length. Tags and the rest of a chain, if
+    /// any, are released; send a chain frame by frame with [`Mbuf::split_first`].
+    #[inline]
+    pub fn into_frame(mut self) -> (FrameAddr, u32) {
+        if self.meta().next.is_some() || self.meta().tag_len != 0 {
+            drop(self.detach_next());
+            self.clear_tags();
+        }
+        let hdr = self.into_hdr();
+        // SAFETY: as the sole holder.
+        let h = unsafe { hdr.as_ref() };
+        h.set_owner(Owner::DEVICE);
+        // SAFETY: as above; the pool outlives the frame.
+        let (meta, pool) = unsafe { (&*h.meta.get(), &*h.pool) };
+        (FrameAddr(pool.base_addr(h) + u64::from(meta.data_off)), u32::from(meta.data_len))
+    }
+
+    #[inline(always)]
+    fn reset(&mut self, data_off: u16, len: u16) {
+        let meta = self.meta_mut();
+        meta.data_off = data_off;
+        meta.data_len = len;
+        meta.pkt_len = u32::from(len);
+        meta.rcvif = 0;
+        meta.flags = Flags(0);
+        meta.ethertype = 0;
+        meta.inject_depth = 0;
+        meta.timestamp = 0;
+    }
+
+    #[inline(always)]
+    pub(crate) fn into_hdr(self) -> NonNull<Hdr> {
+        ManuallyDrop::new(self).0
+    }
+
+    #[inline(always)]
+    pub(crate) fn hdr(&self) -> &Hdr {
+        // SAFETY: module invariant.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn meta(&self) -> &Meta {
+        // SAFETY: module invariant; `&self` excludes writers.
+        unsafe { &*self.hdr().meta.get() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn meta_mut(&mut self) -> &mut Meta {
+        // SAFETY: module invariant; `&mut self` excludes every other access.
+        unsafe { &mut *self.hdr().meta.get() }
+    }
+
+    pub(crate) fn from_hdr(hdr: NonNull<Hdr>) -> Mbuf {
+        Mbuf(hdr)
+    }
+
+    /// Bytes of the whole packet, all frames of the chain together.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.meta().pkt_len as usize
+    }
+
+    /// Whether the packet has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in the first frame: the whole packet unless it is a chain.
+    #[inline(always)]
+    pub fn data(&self) -> &[u8] {
+        let meta = self.meta();
+        // SAFETY: the window lies inside the frame (kept by every method that moves it), the frame is ours.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.hdr().base.as_ptr().add(meta.data_off as usize),
+                meta.data_len as usize,
+            )
+        }
+    }
+
+    /// The bytes in the first frame, to be changed.
+    #[inline(always)]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        let meta = *self.meta();
+        // SAFETY: as for `data`; `&mut self` makes the slice unique.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.hdr().base.as_ptr().add(meta.data_off as usize),
+                meta.data_len as usize,
+            )
+        }
+    }
+
+    /// Bytes free in front of the data.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.meta().data_off)
+    }
+
+    /// Bytes free behind the data of the first frame.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        self.frame_size() - usize::from(self.meta().data_off) - usize::from(self.meta().data_len)
+    }
+
+    pub(crate) fn frame_size(&self) -> usize {
+        // SAFETY: the pool outlives the frame.
+        unsafe { &*self.hdr().pool }.frame_size as usize
+    }
+
+    /// Grows the packet by `n` bytes at the front and returns them, unset. `None`, and no change, without headroom.
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.headroom() {
+            return None;
+        }
+        let meta = self.meta_mut();
+        meta.data_off -= n as u16;
+        meta.data_len += n as u16;
+        meta.pkt_len += n as u32;
+        Some(&mut self.data_mut()[..n])
+    }
+
+    /// Grows the first frame's data by `n` bytes at the end and returns them, unset. `None`, and no change, without
+    /// tailroom or when the packet is a chain (the bytes would not be the packet's last).
+    #[inline]
+    pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.tailroom() || self.meta().next.is_some() {
+            return None;
+        }
+        let meta = self.meta_mut();
+        let at = usize::from(meta.data_len);
+        meta.data_len += n as u16;
+        meta.pkt_len += n as u32;
+        Some(&mut self.data_mut()[at..])
+    }
+
+    /// Index of the interface the packet came in by.
+    #[inline(always)]
+    pub fn rcvif(&self) -> u16 {
+        self.meta().rcvif
+    }
+    /// Sets the interface the packet counts as received by.
+    #[inline(always)]
+    pub fn set_rcvif(&mut self, ifindex: u16) {
+        self.meta_mut().rcvif = ifindex;
+    }
+    /// Facts about the packet.
+    #[inline(always)]
+    pub fn flags(&self) -> Flags {
+        self.meta().flags
+    }
+    /// Facts about the packet, to be changed.
+    #[inline(always)]
+    pub fn flags_mut(&mut self) -> &mut Flags {
+        &mut self.meta_mut().flags
+    }
+    /// The network protocol found by demux, as an ethertype (after VLAN tags); 0 before demux.
+    #[inline(always)]
+    pub fn ethertype(&self) -> u16 {
+        self.meta().ethertype
+    }
+    /// Records the network protocol.
+    #[inline(always)]
+    pub fn set_ethertype(&mut self, ethertype: u16) {
+        self.meta_mut().ethertype = ethertype;
+    }
+    /// A time stamp in whatever clock the port that set it uses; 0 until one does.
+    #[inline(always)]
+    pub fn timestamp(&self) -> u64 {
+        self.meta().timestamp
+    }
+    /// Sets the time stamp.
+    #[inline(always)]
+    pub fn set_timestamp(&mut self, ticks: u64) {
+        self.meta_mut().timestamp = ticks;
+    }
+    /// How often the packet was put back into the pipeline.
+    pub fn inject_depth(&self) -> u8 {
+        self.meta().inject_depth
+    }
+    /// Counts one more injection; saturates.
+    pub fn count_injection(&mut self) {
+        let meta = self.meta_mut();
+        meta.inject_depth = meta.inject_depth.saturating_add(1);
+        meta.flags.insert(Flags::INJECTED);
+    }
+
+    /// Who answers for the packet.
+    pub fn owner(&self) -> Owner {
+        self.hdr().owner().0
+    }
+
+    /// Charges the packet, its chain and its tags to `owner`, from now on.
+    pub fn set_owner(&mut self, owner: Owner) {
+        // SAFETY: the pool outlives the frame.
+        let now = unsafe { &*self.hdr().pool }.clock_ms();
+        let mut next = Some(self.0);
+        while let Some(hdr) = next {
+            // SAFETY: the frames of the chain are ours.
+            let hdr = unsafe { hdr.as_ref() };
+            hdr.set_owner_at(owner, now);
+            // SAFETY: as above.
+            let meta = unsafe { &*hdr.meta.get() };
+            if let Some(tags) = meta.tag_frame {
+                // SAFETY: the tag frame is ours too.
+                unsafe { tags.as_ref() }.set_owner_at(owner, now);
+            }
+            next = meta.next;
+        }
+    }
+}
+
+impl Hdr {
+    /// Unlinks what hangs on the frame and leaves the header as a free frame's: `(rest of the chain, tag frame)`.
+    ///
+    /// # Safety
+    /// The caller is the sole holder of the frame.
+    pub(crate) unsafe fn take_links(&self) -> (Option<NonNull<Hdr>>, Option<NonNull<Hdr>>) {
+        // SAFETY: the caller's promise.
+        let meta = unsafe { &mut *self.meta.get() };
+        meta.tag_len = 0;
+        (meta.next.take(), meta.tag_frame.take())
+    }
+}
+
+impl Drop for Mbuf {
+    fn drop(&mut self) {
+        let mut next = Some(self.0);
+        while let Some(hdr) = next {
+            // SAFETY: module invariant, for each frame of the chain; the pool outlives them.
+            unsafe {
+                let pool = hdr.as_ref().pool;
+                let (rest, tags) = hdr.as_ref().take_links();
+                if let Some(tags) = tags {
+                    tags.as_ref().set_owner(Owner::FREE);
+                    (*pool).push(&[tags]);
+                }
+                // The rest is read before the push: from the push on the frame is somebody else's, and when it is
+                // the last one out the pool itself may go.
+                hdr.as_ref().set_owner(Owner::FREE);
+                (*pool).push(&[hdr]);
+                next = rest;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = self.meta();
+        f.debug_struct("Mbuf")
+            .field("frame", &self.hdr().index)
+            .field("len", &meta.pkt_len)
+            .field("segment_len", &meta.data_len)
+            .field("rcvif", &meta.rcvif)
+            .field("flags", &meta.flags)
+            .finish()
+    }
+}
