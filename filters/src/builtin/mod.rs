@@ -1,0 +1,30 @@
+//! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
+
+mod count;
+mod drop;
+mod mirror;
+
+use std::sync::Arc;
+
+pub use count::Count;
+pub use drop::Drop;
+pub use mirror::Mirror;
+
+use crate::expr::Expr;
+use crate::kind::{Args, CreateError, FilterKind};
+
+/// All of them, to be registered.
+pub fn all() -> Vec<Arc<dyn FilterKind>> {
+    vec![Arc::new(Count), Arc::new(Drop), Arc::new(Mirror)]
+}
+
+/// The argument `match`, as an expression; `None` when it is not given.
+fn match_arg(args: &Args) -> Result<Option<Expr>, CreateError> {
+    let Some(text) = args.text("match")? else { return Ok(None) };
+    Expr::parse(text).map(Some).map_err(|e| {
+        CreateError::new(
+            format!("`match` does not parse: {e}"),
+            "see docs/expressions.md for what can be written",
+        )
+    })
+}

@@ -1,0 +1,93 @@
+//! What an extension may ask of the dataplane.
+
+use std::fmt;
+use std::path::Path;
+
+use nke_mbuf::{Mbuf, Owner, TagId};
+
+use crate::interface::IfIndex;
+use crate::kind::AttachId;
+use crate::ledger::{Hold, HoldKind};
+use crate::verdict::DropReason;
+
+/// Why the dataplane said no.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostError {
+    /// A table of fixed size is full: which one, and its size.
+    Full(&'static str, usize),
+    /// Something of this name or number does not exist.
+    NotFound(String),
+    /// The system refused: what was tried and what it said.
+    System(String),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostError::Full(table, size) => write!(f, "the table of {table} is full ({size})"),
+            HostError::NotFound(what) => write!(f, "{what} does not exist"),
+            HostError::System(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+/// A packet the dataplane did not take, given back.
+#[derive(Debug)]
+pub enum Refused {
+    /// No interface of that number.
+    NoInterface(Mbuf),
+    /// The interface's injection queue is full.
+    QueueFull(Mbuf),
+    /// The packet was injected too often: a filter does not know its own packets again.
+    Loop(Mbuf),
+}
+
+impl Refused {
+    /// The packet.
+    pub fn into_mbuf(self) -> Mbuf {
+        match self {
+            Refused::NoInterface(m) | Refused::QueueFull(m) | Refused::Loop(m) => m,
+        }
+    }
+}
+
+/// Takes copies of packets and writes them to a file on a thread of its own. Dropping it finishes the file.
+pub trait Recorder: Send + Sync {
+    /// Hands a packet over to be written; gives it back when the recorder is behind.
+    fn record(&self, packet: Mbuf, worker: usize) -> Result<(), Mbuf>;
+}
+
+/// The dataplane as extensions see it. Every call may come from any thread; those marked *path* neither block nor
+/// call the kernel, the others belong into `create`, `event` and `detached`.
+pub trait Host: Send + Sync {
+    /// *Path.* Puts a packet into `interface` as if it had been received: all its input filters see it, the caller's
+    /// too. The caller marks the packet with a tag of its own to know it again; a packet that is injected more than
+    /// eight times is refused.
+    fn inject_input(&self, interface: IfIndex, packet: Mbuf) -> Result<(), Refused>;
+
+    /// *Path.* Sends a framed packet by `interface`: all its output filters see it.
+    fn inject_output(&self, interface: IfIndex, packet: Mbuf) -> Result<(), Refused>;
+
+    /// *Path.* Asks the control thread to detach an instance. Also from inside the instance's own callbacks.
+    fn detach(&self, attachment: AttachId) -> Result<(), HostError>;
+
+    /// An empty packet charged to `owner`, for threads other than workers. `None` when the pool is exhausted.
+    fn alloc(&self, owner: Owner) -> Option<Mbuf>;
+
+    /// The interface called `name`.
+    fn interface_by_name(&self, name: &str) -> Option<IfIndex>;
+
+    /// A named reason for policy drops, made on first use. The name is shown with the extension's in front.
+    fn drop_reason(&self, owner: Owner, name: &str) -> Result<DropReason, HostError>;
+
+    /// The tag id of `name`, made on first use and kept (KPI: `mbuf_tag_id_find`).
+    fn tag_id(&self, name: &str) -> Result<TagId, HostError>;
+
+    /// Enters a resource of the extension in the ledger.
+    fn hold(&self, owner: Owner, kind: HoldKind, name: &str) -> Hold;
+
+    /// Starts a recorder that writes `path`; its thread and file are charged to `owner`.
+    fn recorder(&self, owner: Owner, path: &Path) -> Result<Box<dyn Recorder>, HostError>;
+}
