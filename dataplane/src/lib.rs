@@ -1,1 +1,27 @@
-//! Under construction.
+//! The dataplane: workers, ports, filter chains that change under load, and the control plane around them.
+//!
+//! Where to look: [`worker`] is the poll loop, [`pfil`] runs a chain, [`port`] is where packets come from,
+//! [`quiesce`] is how chains change without stopping anybody, [`manager`] is the one thread that changes them, and
+//! [`runtime`] puts it all together.
+
+pub mod control_handle;
+pub mod demo;
+pub mod drop;
+pub mod fault;
+pub mod ifnet;
+pub mod mailbox;
+pub mod manager;
+pub mod pfil;
+pub mod port;
+pub mod quiesce;
+pub mod recorder;
+pub mod report;
+pub mod runtime;
+pub mod shared;
+pub mod snapshot;
+pub mod status;
+mod sync;
+pub mod views;
+mod wake;
+pub mod watchdog;
+pub mod worker;

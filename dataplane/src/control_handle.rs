@@ -1,0 +1,133 @@
+//! How any thread asks the control thread for a change: a request, and a ticket to wait on or to let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use nke_filters::{Args, AttachId, Cookie, FilterKind, HostError, InterfaceFilter};
+use serde_json::Value;
+
+use crate::fault::Fault;
+use crate::manager::{Command, Reply};
+use crate::report::{DetachReport, UnloadReport};
+use crate::shared::{Shared, may_wait_here};
+use crate::snapshot::{Directions, OnPanic};
+use crate::views::View;
+
+/// What makes the instance to be attached.
+pub enum Maker {
+    /// A registered kind.
+    Kind(String),
+    /// The attacher itself; the name is shown to users and charged.
+    Instance(String, Box<dyn InterfaceFilter>),
+}
+
+/// A request to attach.
+pub struct AttachSpec {
+    /// What to attach.
+    pub maker: Maker,
+    /// Name of the interface.
+    pub interface: String,
+    /// Which directions it sees.
+    pub directions: Directions,
+    /// Only this ethertype, or all.
+    pub protocol: Option<u16>,
+    /// Given back at every call.
+    pub cookie: Cookie,
+    /// What a panic means for the packets.
+    pub on_panic: OnPanic,
+    /// For the kind.
+    pub args: Args,
+}
+
+impl AttachSpec {
+    /// Kind `kind` on `interface`, both directions, all protocols.
+    pub fn kind(kind: &str, interface: &str) -> AttachSpec {
+        AttachSpec {
+            maker: Maker::Kind(kind.to_owned()),
+            interface: interface.to_owned(),
+            directions: Directions::BOTH,
+            protocol: None,
+            cookie: Cookie(0),
+            on_panic: OnPanic::Open,
+            args: Args::default(),
+        }
+    }
+
+    /// Instance `filter`, called `name`, on `interface`, both directions, all protocols.
+    pub fn instance(name: &str, interface: &str, filter: Box<dyn InterfaceFilter>) -> AttachSpec {
+        AttachSpec { maker: Maker::Instance(name.to_owned(), filter), ..AttachSpec::kind(name, interface) }
+    }
+}
+
+/// A request under way. Letting it go is fine: the request is carried out all the same.
+#[must_use = "wait on the ticket, or drop it on purpose"]
+pub struct Ticket<T>(Receiver<Result<T, Fault>>);
+
+impl<T> Ticket<T> {
+    /// Waits until the request is done, at most `timeout`.
+    ///
+    /// From inside a filter callback this answers [`Fault::WouldDeadlock`] at once: the control thread may be waiting
+    /// for that very callback to return. The request goes on.
+    pub fn wait(&self, timeout: Duration) -> Result<T, Fault> {
+        if !may_wait_here() {
+            return Err(Fault::WouldDeadlock);
+        }
+        match self.0.recv_timeout(timeout) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(Fault::Timeout),
+            Err(RecvTimeoutError::Disconnected) => Err(Fault::Ended),
+        }
+    }
+}
+
+/// The way to the control thread. Cloning gives another one.
+#[derive(Clone)]
+pub struct Control(Arc<Shared>);
+
+impl Control {
+    pub(crate) fn new(shared: Arc<Shared>) -> Control {
+        Control(shared)
+    }
+
+    /// The tables and counters, to be read.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<Ticket<T>, Fault> {
+        let (reply, answer) = bounded(1);
+        match self.0.command(command(Some(reply))) {
+            Ok(()) => Ok(Ticket(answer)),
+            Err(HostError::Full(..)) => Err(Fault::Overloaded),
+            Err(_) => Err(Fault::Ended),
+        }
+    }
+
+    /// Registers a filter kind under its name.
+    pub fn register(&self, kind: Arc<dyn FilterKind>) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::Register { kind, reply })
+    }
+
+    /// Unregisters a kind: detaches its instances, waits up to `wait` for everything it holds to come back, and then
+    /// calls `unregistered`. [`Fault::Busy`] when something is still held; the kind stays registered then, without
+    /// instances.
+    pub fn unregister(&self, name: &str, wait: Duration) -> Result<Ticket<UnloadReport>, Fault> {
+        self.ask(|reply| Command::Unregister { name: name.to_owned(), wait, reply })
+    }
+
+    /// Attaches an instance. The ticket is done when every worker runs it.
+    pub fn attach(&self, spec: AttachSpec) -> Result<Ticket<AttachId>, Fault> {
+        self.ask(|reply| Command::Attach { spec: Box::new(spec), reply })
+    }
+
+    /// Detaches an instance. The ticket is done after `detached` was called and the instance is gone.
+    pub fn detach(&self, id: AttachId) -> Result<Ticket<DetachReport>, Fault> {
+        self.ask(|reply| Command::Detach { id, reply })
+    }
+
+    /// A table for users, as an array of flat objects.
+    pub fn view(&self, view: View) -> Result<Ticket<Value>, Fault> {
+        self.ask(|reply| Command::View { view, reply })
+    }
+}

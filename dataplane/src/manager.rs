@@ -1,0 +1,502 @@
+//! The control thread: the one place where chains change, and where `detached` and `unregistered` are called.
+//!
+//! It never waits for a worker. A change is published at once; what has to wait for a grace period stands in a list
+//! that [`Manager::settle`] goes through, so that a worker stuck in a filter delays that filter's detach and nothing
+//! else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::utils::CachePadded;
+use nke_filters::{
+    AttachEnv, AttachId, FilterKind, Hold, HoldKind, IfEvent, IfEventKind, IfIndex, InterfaceFilter,
+};
+use nke_mbuf::Owner;
+use serde_json::Value;
+
+use crate::control_handle::{AttachSpec, Maker};
+use crate::fault::{Fault, Holder};
+use crate::ifnet::IfState;
+use crate::quiesce::Publisher;
+use crate::report::{DetachReport, UnloadReport};
+use crate::shared::{Shared, host, never_wait_here};
+use crate::snapshot::{Attachment, FilterStats, Snapshot};
+use crate::views::{self, View};
+use crate::watchdog::Watchdog;
+
+/// Requests that may wait for the control thread.
+pub const COMMANDS_MAX: usize = 1024;
+/// Instances attached at the same time at most.
+pub const ATTACHMENTS_MAX: usize = 1024;
+
+/// Where the answer to a request goes; `None` when nobody waits.
+pub type Reply<T> = Option<Sender<Result<T, Fault>>>;
+
+/// A request to the control thread.
+#[allow(missing_docs, reason = "each is a method of `Control`, documented there")]
+pub enum Command {
+    Register {
+        kind: Arc<dyn FilterKind>,
+        reply: Reply<()>,
+    },
+    Unregister {
+        name: String,
+        wait: Duration,
+        reply: Reply<UnloadReport>,
+    },
+    Attach {
+        spec: Box<AttachSpec>,
+        reply: Reply<AttachId>,
+    },
+    Detach {
+        id: AttachId,
+        reply: Reply<DetachReport>,
+    },
+    View {
+        view: View,
+        reply: Reply<Value>,
+    },
+    /// Something happened to an interface.
+    Event {
+        interface: IfIndex,
+        kind: IfEventKind,
+    },
+    /// Detach everything, unregister everything, end.
+    Stop,
+}
+
+struct Registered {
+    kind: Arc<dyn FilterKind>,
+    owner: Owner,
+    stopping: bool,
+    _hold: Hold,
+}
+
+/// An instance out of the chains, waiting for the last worker to leave them.
+struct Draining {
+    attachment: Arc<Attachment>,
+    generation: u64,
+    asked: Instant,
+    lost_before: u64,
+    reply: Reply<DetachReport>,
+}
+
+/// An unload waiting for instances and ledger.
+struct Unloading {
+    name: String,
+    owner: Owner,
+    asked: Instant,
+    deadline: Instant,
+    filters_detached: usize,
+    mbufs_before: usize,
+    lost_before: u64,
+    reply: Reply<UnloadReport>,
+}
+
+/// How long the control thread looks for the end of a grace period before it looks for requests again: a worker's
+/// round is a few microseconds.
+const SPIN: Duration = Duration::from_micros(20);
+/// Between looks at things under way.
+const PENDING_TICK: Duration = Duration::from_micros(50);
+/// Between looks at workers when nothing is under way.
+const IDLE_TICK: Duration = Duration::from_millis(20);
+
+/// The control thread's state.
+pub struct Manager {
+    pub(crate) shared: Arc<Shared>,
+    publisher: Publisher<Snapshot>,
+    commands: Receiver<Command>,
+    kinds: Vec<Registered>,
+    /// In attach order, which is the order in every chain.
+    pub(crate) attachments: Vec<Arc<Attachment>>,
+    activating: Vec<(u64, AttachId, Reply<AttachId>)>,
+    draining: Vec<Draining>,
+    unloading: Vec<Unloading>,
+    pub(crate) watchdog: Watchdog,
+    next_id: u32,
+    stopping: bool,
+}
+
+impl Manager {
+    /// A control thread for `shared`, which publishes by `publisher`.
+    pub fn new(
+        shared: Arc<Shared>,
+        publisher: Publisher<Snapshot>,
+        commands: Receiver<Command>,
+        stall: Duration,
+    ) -> Manager {
+        let watchdog = Watchdog::new(shared.workers.len(), stall);
+        Manager {
+            shared,
+            publisher,
+            commands,
+            kinds: Vec::new(),
+            attachments: Vec::new(),
+            activating: Vec::new(),
+            draining: Vec::new(),
+            unloading: Vec::new(),
+            watchdog,
+            next_id: 1,
+            stopping: false,
+        }
+    }
+
+    /// Runs until [`Command::Stop`] was carried out.
+    pub fn run(mut self) {
+        never_wait_here();
+        while !self.stopping || self.pending() {
+            let tick = if self.pending() { PENDING_TICK } else { IDLE_TICK };
+            match self.commands.recv_timeout(tick) {
+                Ok(command) => self.carry_out(command),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => self.begin_stop(),
+            }
+            self.settle();
+            let now = self.shared.started.elapsed();
+            self.shared.pool.set_clock_ms(now.as_millis() as u64);
+            self.watch();
+        }
+        for registered in self.kinds.drain(..) {
+            guarded(|| registered.kind.unregistered());
+        }
+    }
+
+    fn pending(&self) -> bool {
+        !(self.activating.is_empty() && self.draining.is_empty() && self.unloading.is_empty())
+            || self.publisher.retired() > 0
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Register { kind, reply } => answer(reply, self.register(kind)),
+            Command::Unregister { name, wait, reply } => self.unregister(name, wait, reply),
+            Command::Attach { spec, reply } => match self.attach(*spec) {
+                Ok((id, generation)) => self.activating.push((generation, id, reply)),
+                Err(fault) => answer(reply, Err(fault)),
+            },
+            Command::Detach { id, reply } => self.detach(id, reply),
+            Command::View { view, reply } => {
+                let table = views::table(self, view);
+                answer(reply, Ok(table));
+            }
+            Command::Event { interface, kind } => self.event(interface, kind),
+            Command::Stop => self.begin_stop(),
+        }
+    }
+
+    fn register(&mut self, kind: Arc<dyn FilterKind>) -> Result<(), Fault> {
+        let name = kind.name().to_owned();
+        if self.stopping {
+            return Err(Fault::Ended);
+        }
+        if self.kinds.iter().any(|k| k.kind.name() == name) {
+            return Err(Fault::KindExists(name));
+        }
+        let owner = self.shared.owner_of(&name);
+        let hold = self.shared.ledger.hold(owner, HoldKind::Registration, name);
+        self.kinds.push(Registered { kind, owner, stopping: false, _hold: hold });
+        Ok(())
+    }
+
+    fn attach(&mut self, spec: AttachSpec) -> Result<(AttachId, u64), Fault> {
+        if self.stopping {
+            return Err(Fault::Ended);
+        }
+        if self.attachments.len() == ATTACHMENTS_MAX {
+            return Err(Fault::TooMany(ATTACHMENTS_MAX));
+        }
+        let interface = match self.shared.interface(&spec.interface) {
+            Some(ifnet) => ifnet.index,
+            None => return Err(Fault::NoInterface(spec.interface)),
+        };
+        let id = AttachId(self.next_id);
+        let (kind, owner, filter) = self.make(&spec.args, spec.maker, id, interface, spec.cookie)?;
+        self.next_id += 1;
+        let name = format!("{kind} on {} ({id})", spec.interface);
+        let workers = self.shared.workers.len();
+        let attachment = Attachment {
+            id,
+            kind,
+            owner,
+            interface,
+            directions: spec.directions,
+            protocol: spec.protocol,
+            cookie: spec.cookie,
+            on_panic: spec.on_panic,
+            filter,
+            stats: (0..workers).map(|_| CachePadded::new(FilterStats::default())).collect(),
+            hold: self.shared.ledger.hold(owner, HoldKind::Attachment, name),
+        };
+        self.attachments.push(Arc::new(attachment));
+        Ok((id, self.publish()))
+    }
+
+    fn make(
+        &self,
+        args: &nke_filters::Args,
+        maker: Maker,
+        attachment: AttachId,
+        interface: IfIndex,
+        cookie: nke_filters::Cookie,
+    ) -> Result<(String, Owner, Box<dyn InterfaceFilter>), Fault> {
+        let name = match maker {
+            Maker::Instance(name, filter) => {
+                let owner = self.shared.owner_of(&name);
+                return Ok((name, owner, filter));
+            }
+            Maker::Kind(name) => name,
+        };
+        let Some(registered) = self.kinds.iter().find(|k| k.kind.name() == name) else {
+            return Err(Fault::NoKind(name));
+        };
+        if registered.stopping {
+            return Err(Fault::Stopping(name));
+        }
+        let owner = registered.owner;
+        let workers = self.shared.workers.len();
+        let env = AttachEnv { host: host(&self.shared), owner, attachment, interface, cookie, workers };
+        match catch_unwind(AssertUnwindSafe(|| registered.kind.create(&env, args))) {
+            Ok(Ok(filter)) => Ok((name, owner, filter)),
+            Ok(Err(e)) => Err(Fault::Create(e)),
+            Err(_) => Err(Fault::CreatePanicked(name)),
+        }
+    }
+
+    fn publish(&mut self) -> u64 {
+        let next = Snapshot::of(self.shared.interfaces.len(), &self.attachments);
+        self.publisher.publish(Box::new(next))
+    }
+
+    fn detach(&mut self, id: AttachId, reply: Reply<DetachReport>) {
+        let Some(at) = self.attachments.iter().position(|a| a.id == id) else {
+            answer(reply, Err(Fault::NoAttachment(id)));
+            return;
+        };
+        let attachment = self.attachments.remove(at);
+        let (asked, lost_before) = (Instant::now(), self.shared.unwanted_drops());
+        let generation = self.publish();
+        self.draining.push(Draining { attachment, generation, asked, lost_before, reply });
+    }
+
+    fn unregister(&mut self, name: String, wait: Duration, reply: Reply<UnloadReport>) {
+        let Some(registered) = self.kinds.iter_mut().find(|k| k.kind.name() == name) else {
+            answer(reply, Err(Fault::NoKind(name)));
+            return;
+        };
+        if registered.stopping {
+            answer(reply, Err(Fault::Stopping(name)));
+            return;
+        }
+        registered.stopping = true;
+        let owner = registered.owner;
+        let ids: Vec<_> = self.attachments.iter().filter(|a| a.owner == owner).map(|a| a.id).collect();
+        let asked = Instant::now();
+        self.unloading.push(Unloading {
+            name,
+            owner,
+            asked,
+            deadline: asked + wait,
+            filters_detached: ids.len(),
+            mbufs_before: self.shared.pool.census().of(owner),
+            lost_before: self.shared.unwanted_drops(),
+            reply,
+        });
+        for id in ids {
+            self.detach(id, None);
+        }
+    }
+
+    fn event(&mut self, interface: IfIndex, kind: IfEventKind) {
+        if let Some(ifnet) = self.shared.interfaces.get(usize::from(interface.0)) {
+            match kind {
+                IfEventKind::LinkOn | IfEventKind::DeviceBack => _ = ifnet.set_state(IfState::Up),
+                IfEventKind::LinkOff => _ = ifnet.set_state(IfState::Down),
+                IfEventKind::DeviceGone => _ = ifnet.set_state(IfState::Gone),
+                IfEventKind::Detaching => (),
+            }
+            eprintln!("nke: interface {}: {}", ifnet.name, kind.name());
+        }
+        for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
+            let event = IfEvent { interface, cookie: attachment.cookie, kind };
+            guarded(|| attachment.filter.event(&event));
+        }
+    }
+
+    fn begin_stop(&mut self) {
+        self.stopping = true;
+        for ifnet in 0..self.shared.interfaces.len() {
+            self.detaching(IfIndex(ifnet as u16));
+        }
+        for id in self.attachments.iter().map(|a| a.id).collect::<Vec<_>>() {
+            self.detach(id, None);
+        }
+    }
+
+    /// Filters hear that their interface goes, before they are detached.
+    fn detaching(&self, interface: IfIndex) {
+        for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
+            let event = IfEvent { interface, cookie: attachment.cookie, kind: IfEventKind::Detaching };
+            guarded(|| attachment.filter.event(&event));
+        }
+    }
+
+    /// Finishes what had to wait: for a grace period, or for the ledger.
+    fn settle(&mut self) {
+        let spin_until = Instant::now() + SPIN;
+        loop {
+            // Old snapshots first: they refer to the instances that are draining.
+            while self.publisher.reclaim().is_some() {}
+            let waiting = self.publisher.retired() > 0;
+            if !waiting || Instant::now() > spin_until {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.finish_attaching();
+        self.finish_detaching();
+        self.finish_unloading();
+    }
+
+    fn finish_attaching(&mut self) {
+        let publisher = &self.publisher;
+        for (_, id, reply) in self.activating.extract_if(.., |(generation, ..)| publisher.passed(*generation))
+        {
+            answer(reply, Ok(id));
+        }
+    }
+
+    fn finish_detaching(&mut self) {
+        let publisher = &self.publisher;
+        let passed: Vec<_> = self.draining.extract_if(.., |d| publisher.passed(d.generation)).collect();
+        for draining in passed {
+            let grace_us = micros(draining.asked);
+            let attachment = draining.attachment;
+            guarded(|| attachment.filter.detached(attachment.interface, attachment.cookie));
+            let sum = |f: fn(&FilterStats) -> u64| attachment.stats.iter().map(|s| f(s)).sum();
+            let mut report = DetachReport {
+                id: attachment.id,
+                kind: attachment.kind.clone(),
+                interface: self.shared.interfaces[usize::from(attachment.interface.0)].name.clone(),
+                packets: sum(|s| s.packets.get()),
+                dropped: sum(|s| s.dropped.get()),
+                consumed: sum(|s| s.consumed.get()),
+                panics: sum(|s| s.panics.get()),
+                grace_us,
+                total_us: 0,
+                mbufs_held: 0,
+                lost_meanwhile: 0,
+            };
+            let owner = attachment.owner;
+            debug_assert_eq!(Arc::strong_count(&attachment), 1, "no snapshot refers to it any more");
+            guarded(|| drop(attachment));
+            report.mbufs_held = self.shared.pool.census().of(owner);
+            report.lost_meanwhile = self.shared.unwanted_drops() - draining.lost_before;
+            report.total_us = micros(draining.asked);
+            answer(draining.reply, Ok(report));
+        }
+    }
+
+    fn finish_unloading(&mut self) {
+        let mut waiting = std::mem::take(&mut self.unloading);
+        waiting.retain_mut(|unloading| {
+            if self.draining.iter().any(|d| d.attachment.owner == unloading.owner) && !self.stuck(unloading) {
+                return true;
+            }
+            let holders = self.holders(unloading.owner);
+            if holders.is_empty() {
+                self.unloaded(unloading);
+                return false;
+            }
+            if Instant::now() < unloading.deadline {
+                return true;
+            }
+            if let Some(kind) = self.kinds.iter_mut().find(|k| k.owner == unloading.owner) {
+                kind.stopping = false;
+            }
+            answer(unloading.reply.take(), Err(Fault::Busy(holders)));
+            false
+        });
+        self.unloading.append(&mut waiting);
+    }
+
+    /// Whether an unload has waited long enough for workers to leave its filters.
+    fn stuck(&self, unloading: &Unloading) -> bool {
+        Instant::now() >= unloading.deadline
+    }
+
+    fn unloaded(&mut self, unloading: &mut Unloading) {
+        if let Some(at) = self.kinds.iter().position(|k| k.owner == unloading.owner) {
+            let registered = self.kinds.remove(at);
+            guarded(|| registered.kind.unregistered());
+        }
+        let report = UnloadReport {
+            name: unloading.name.clone(),
+            filters_detached: unloading.filters_detached,
+            mbufs_returned: unloading.mbufs_before,
+            leaked: self.shared.ledger.entries(Some(unloading.owner)).len(),
+            code_unmapped: false,
+            packets_lost: self.shared.unwanted_drops() - unloading.lost_before,
+            total_us: micros(unloading.asked),
+        };
+        answer(unloading.reply.take(), Ok(report));
+    }
+
+    /// What an extension holds beside its registration.
+    fn holders(&self, owner: Owner) -> Vec<Holder> {
+        const LISTED_MAX: usize = 64;
+        let entries = self.shared.ledger.entries(Some(owner)).into_iter();
+        let mut holders: Vec<_> = entries
+            .filter(|e| e.kind != HoldKind::Registration)
+            .map(|e| Holder {
+                kind: e.kind.name(),
+                name: e.name,
+                age_ms: e.since.elapsed().as_millis() as u64,
+                made_at: format!("{}:{}", e.made_at.file(), e.made_at.line()),
+            })
+            .collect();
+        let now_ms = self.shared.started.elapsed().as_millis() as u64;
+        holders.extend(self.shared.pool.holdings(owner, LISTED_MAX).into_iter().map(|h| Holder {
+            kind: HoldKind::Mbuf.name(),
+            name: format!("frame {}", h.frame),
+            age_ms: now_ms.saturating_sub(h.since_ms),
+            made_at: String::new(),
+        }));
+        holders
+    }
+
+    /// Stalled workers are reported, filters that panicked are detached.
+    fn watch(&mut self) {
+        let names =
+            |id: u64| self.attachments.iter().find(|a| u64::from(a.id.0) == id).map(|a| a.kind.clone());
+        self.watchdog.look(&self.shared, names);
+        if self.shared.workers.iter().all(|w| w.panicked.get() == 0) {
+            return;
+        }
+        self.shared.workers.iter().for_each(|w| w.panicked.set(0));
+        let panicked = |a: &&Arc<Attachment>| a.stats.iter().any(|s| s.panics.get() > 0);
+        for id in self.attachments.iter().filter(panicked).map(|a| a.id).collect::<Vec<_>>() {
+            eprintln!("nke: filter {id} panicked and is detached");
+            self.detach(id, None);
+        }
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Fault>) {
+    if let Some(reply) = reply {
+        // The asker may have gone; the channel has room for its one answer.
+        let _ = reply.try_send(result);
+    }
+}
+
+/// Runs code of an extension on the control thread: a panic there ends the call, not the thread.
+fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        eprintln!("nke: an extension panicked in a callback on the control thread");
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    since.elapsed().as_micros() as u64
+}

@@ -1,0 +1,240 @@
+//! Puts a dataplane together, starts its threads, and takes it down again.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, bounded};
+use nke_filters::IfIndex;
+use nke_mbuf::{BURST_MAX, Owner, Pool};
+
+use crate::control_handle::Control;
+use crate::ifnet::{Ifnet, Telemetry};
+use crate::mailbox::Mailbox;
+use crate::manager::{COMMANDS_MAX, Command, Manager};
+use crate::port::Queue;
+use crate::quiesce;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::wake::Wake;
+use crate::worker::{Lane, Pace, Worker};
+
+/// How a dataplane works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One worker per entry, pinned to that core; `None` leaves the worker to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// Packets per burst, 1 to 64.
+    pub burst: usize,
+    /// Workers sleep when nothing arrives.
+    pub adaptive: bool,
+    /// A worker whose round takes longer is reported.
+    pub stall: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { cores: vec![None], burst: BURST_MAX, adaptive: false, stall: Duration::from_secs(1) }
+    }
+}
+
+/// A queue of an interface, as the builder numbers them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LaneId {
+    /// The worker.
+    pub worker: usize,
+    /// The lane on that worker.
+    pub lane: usize,
+}
+
+/// Collects interfaces, queues and wires.
+pub struct Builder {
+    pool: Pool,
+    settings: Settings,
+    interfaces: Vec<Ifnet>,
+    lanes: Vec<Vec<Lane>>,
+}
+
+impl Builder {
+    /// An empty dataplane over `pool`.
+    ///
+    /// # Panics
+    /// When `settings` names no core, or a burst that is not 1 to 64.
+    pub fn new(pool: Pool, settings: Settings) -> Builder {
+        assert!(!settings.cores.is_empty(), "a dataplane needs a worker");
+        assert!((1..=BURST_MAX).contains(&settings.burst), "a burst is 1 to {BURST_MAX} packets");
+        let lanes = settings.cores.iter().map(|_| Vec::new()).collect();
+        Builder { pool, settings, interfaces: Vec::new(), lanes }
+    }
+
+    /// Adds an interface whose first queue worker `worker` will own.
+    pub fn interface(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        worker: usize,
+        facts: Vec<(&'static str, String)>,
+        telemetry: Telemetry,
+    ) -> IfIndex {
+        let index = IfIndex(self.interfaces.len() as u16);
+        self.interfaces.push(Ifnet::new(name, index, kind, facts, telemetry, worker));
+        index
+    }
+
+    /// Adds an interface without facts or figures of its own.
+    pub fn plain_interface(&mut self, name: &str, kind: &'static str, worker: usize) -> IfIndex {
+        self.interface(name, kind, worker, Vec::new(), Box::new(Vec::new))
+    }
+
+    /// Gives a queue of `interface` to `worker`.
+    pub fn queue(&mut self, interface: IfIndex, worker: usize, queue: Box<dyn Queue>) -> LaneId {
+        let i = usize::from(interface.0);
+        let lanes = &mut self.lanes[worker];
+        let first_here = !lanes.iter().any(|l| l.interface == i);
+        let injects = self.interfaces[i].worker == worker && first_here;
+        lanes.push(Lane { interface: i, queue, peer: None, injects });
+        LaneId { worker, lane: lanes.len() - 1 }
+    }
+
+    /// Wires two queues of one worker: what one receives the other sends, both ways.
+    ///
+    /// # Panics
+    /// When the queues belong to different workers.
+    pub fn wire(&mut self, a: LaneId, b: LaneId) {
+        assert_eq!(a.worker, b.worker, "both ends of a wire belong to one worker");
+        self.lanes[a.worker][a.lane].peer = Some(b.lane);
+        self.lanes[b.worker][b.lane].peer = Some(a.lane);
+    }
+
+    /// Starts the control thread, and workers that wait for [`Runtime::go`].
+    pub fn start(self) -> io::Result<Runtime> {
+        let Builder { pool, settings, interfaces, lanes } = self;
+        let wakes = settings.cores.iter().map(|_| Wake::new()).collect::<io::Result<Vec<_>>>()?;
+        let (sender, commands) = bounded(COMMANDS_MAX);
+        let first = Snapshot::of(interfaces.len(), &[]);
+        let (publisher, readers) = quiesce::channel(Box::new(first), settings.cores.len());
+        let shared = Arc::new(Shared::new(pool, interfaces, settings.cores.clone(), wakes, sender));
+        let manager = Manager::new(shared.clone(), publisher, commands, settings.stall);
+        let manager = std::thread::Builder::new().name("nke-control".into()).spawn(move || manager.run())?;
+        let pace = Pace { burst: settings.burst, adaptive: settings.adaptive };
+        let mut workers = Vec::new();
+        let mut mailboxes = Vec::new();
+        let mut gates = Vec::new();
+        for (number, ((lanes, reader), core)) in
+            lanes.into_iter().zip(readers).zip(&settings.cores).enumerate()
+        {
+            let mailbox = Arc::new(Mailbox::default());
+            mailboxes.push(mailbox.clone());
+            let (open, gate) = bounded::<()>(1);
+            gates.push(open);
+            let (shared, core) = (shared.clone(), *core);
+            let body =
+                move || run_worker(core, &gate, || Worker::new(number, shared, reader, mailbox, lanes, pace));
+            workers.push(std::thread::Builder::new().name(format!("nke-worker-{number}")).spawn(body)?);
+        }
+        Ok(Runtime { shared, manager: Some(manager), workers, mailboxes, gates })
+    }
+}
+
+fn run_worker(core: Option<usize>, gate: &Receiver<()>, make: impl FnOnce() -> Worker) {
+    if let Some(id) = core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        eprintln!("nke: core {id} cannot be pinned to; the worker goes where the scheduler puts it");
+    }
+    // Built on its own core, so that its memory is near. A gate that is dropped lets the worker through to see the
+    // stop flag and close its queues.
+    let worker = make();
+    let _ = gate.recv();
+    worker.run();
+}
+
+/// A running dataplane.
+pub struct Runtime {
+    shared: Arc<Shared>,
+    manager: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    gates: Vec<crossbeam::channel::Sender<()>>,
+}
+
+/// What a dataplane leaves behind.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Frames in the pool.
+    pub capacity: usize,
+    /// Frames that are home.
+    pub free: usize,
+    /// Entries left on the ledger.
+    pub outstanding: usize,
+    /// Packets dropped for other reasons than policy.
+    pub unwanted_drops: u64,
+}
+
+impl Runtime {
+    /// Lets the workers start. Filters attached before see the first packet.
+    pub fn go(&mut self) {
+        self.gates.clear();
+    }
+
+    /// The way to ask for changes.
+    pub fn control(&self) -> Control {
+        Control::new(self.shared.clone())
+    }
+
+    /// Tables and counters.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Mailbox of each worker.
+    pub fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
+    }
+
+    /// Detaches every filter (each hears `detached`), ends the workers, closes the queues, and settles the account.
+    pub fn stop(mut self) -> Account {
+        self.shut_down();
+        let census = self.shared.pool.census();
+        Account {
+            capacity: self.shared.pool.capacity(),
+            free: census.of(Owner::FREE),
+            outstanding: self.shared.ledger.entries(None).len(),
+            unwanted_drops: self.shared.unwanted_drops(),
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let Some(manager) = self.manager.take() else { return };
+        self.gates.clear();
+        // The queue may be full of requests: the control thread empties it.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.shared.command(Command::Stop).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Filters first, while workers still pass grace periods; then the workers.
+        join(manager, "control thread");
+        self.shared.stop_workers();
+        for worker in self.workers.drain(..) {
+            join(worker, "worker");
+        }
+        for mailbox in &self.mailboxes {
+            while let Some(mail) = mailbox.recv() {
+                mail.queue.close(&mut nke_mbuf::Cache::new(&self.shared.pool));
+            }
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn join(thread: JoinHandle<()>, what: &str) {
+    if thread.join().is_err() {
+        eprintln!("nke: the {what} panicked");
+    }
+}

@@ -1,0 +1,141 @@
+//! Tables for users: arrays of flat objects, the same for text and JSON.
+
+use nke_filters::{DropClass, HoldKind};
+use serde_json::{Value, json};
+
+use crate::manager::Manager;
+use crate::shared::Shared;
+use crate::snapshot::Attachment;
+
+/// Which table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum View {
+    /// Interfaces with their counters.
+    Interfaces,
+    /// Attached filters in their order.
+    Filters,
+    /// Workers and what they do.
+    Workers,
+    /// Drop reasons that counted something, or are an extension's.
+    Drops,
+    /// Everything on the ledger, packets included.
+    Ledger,
+}
+
+/// The table, as it is now.
+pub fn table(manager: &Manager, view: View) -> Value {
+    let shared = &*manager.shared;
+    match view {
+        View::Interfaces => interfaces(shared),
+        View::Filters => manager.attachments.iter().enumerate().map(|(i, a)| filter(shared, i, a)).collect(),
+        View::Workers => (0..shared.workers.len()).map(|n| worker(manager, n)).collect(),
+        View::Drops => drops(shared),
+        View::Ledger => ledger(shared),
+    }
+}
+
+fn interfaces(shared: &Shared) -> Value {
+    let row = |ifnet: &crate::ifnet::Ifnet| {
+        let i = usize::from(ifnet.index.0);
+        let sum = |f: fn(&crate::status::IfCounters) -> u64| -> u64 {
+            shared.workers.iter().map(|w| f(&w.interfaces[i])).sum()
+        };
+        let mut row = json!({
+            "index": i,
+            "name": ifnet.name,
+            "kind": ifnet.kind,
+            "state": ifnet.state().name(),
+            "rx_packets": sum(|c| c.rx_packets.get()),
+            "rx_bytes": sum(|c| c.rx_bytes.get()),
+            "tx_packets": sum(|c| c.tx_packets.get()),
+            "tx_bytes": sum(|c| c.tx_bytes.get()),
+            "injected": sum(|c| c.injected.get()),
+        });
+        for (name, value) in &ifnet.facts {
+            row[*name] = json!(value);
+        }
+        for (name, value) in ifnet.figures() {
+            row[name] = json!(value);
+        }
+        row
+    };
+    shared.interfaces.iter().map(row).collect()
+}
+
+fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
+    let sum = |f: fn(&crate::snapshot::FilterStats) -> u64| -> u64 { a.stats.iter().map(|s| f(s)).sum() };
+    let figures: Vec<_> = a.filter.figures().iter().map(|(name, n)| format!("{name}={n}")).collect();
+    json!({
+        "id": a.id.0,
+        "place": place,
+        "kind": a.kind,
+        "interface": shared.interfaces[usize::from(a.interface.0)].name,
+        "direction": a.directions.name(),
+        "protocol": a.protocol.map_or("all".into(), |p| format!("{p:#06x}")),
+        "cookie": a.cookie.0,
+        "packets": sum(|s| s.packets.get()),
+        "dropped": sum(|s| s.dropped.get()),
+        "consumed": sum(|s| s.consumed.get()),
+        "panics": sum(|s| s.panics.get()),
+        "figures": figures.join(" "),
+    })
+}
+
+fn worker(manager: &Manager, number: usize) -> Value {
+    let status = &manager.shared.workers[number];
+    let stall = manager.watchdog.stall(number);
+    let in_filter = stall.map_or_else(String::new, |s| match &s.kind {
+        Some(kind) => format!("{} ({kind})", s.filter),
+        None => String::new(),
+    });
+    let loops = status.loops.get();
+    json!({
+        "worker": number,
+        "core": manager.shared.cores.get(number).copied().flatten(),
+        "state": if stall.is_some() { "stalled" } else { status.state().name() },
+        "stalled_ms": stall.map_or(0, |s| s.since.elapsed().as_millis() as u64),
+        "in_filter": in_filter,
+        "loops": loops,
+        "busy_percent": (status.busy_loops.get() * 100).checked_div(loops).unwrap_or(0),
+        "sleeps": status.sleeps.get(),
+        "rx_packets": status.interfaces.iter().map(|c| c.rx_packets.get()).sum::<u64>(),
+        "tx_packets": status.interfaces.iter().map(|c| c.tx_packets.get()).sum::<u64>(),
+        "drops": status.drops.iter().map(|c| c.get()).sum::<u64>(),
+    })
+}
+
+fn drops(shared: &Shared) -> Value {
+    let rows = shared.drops().into_iter();
+    rows.filter(|(_, class, n)| *n > 0 || *class == DropClass::Policy)
+        .map(|(name, class, n)| json!({ "reason": name, "class": class.name(), "packets": n }))
+        .collect()
+}
+
+fn ledger(shared: &Shared) -> Value {
+    let mut rows: Vec<_> = shared
+        .ledger
+        .entries(None)
+        .into_iter()
+        .map(|e| {
+            json!({
+                "owner": shared.owner_name(e.owner),
+                "kind": e.kind.name(),
+                "name": e.name,
+                "count": 1,
+                "age_ms": e.since.elapsed().as_millis() as u64,
+                "made_at": format!("{}:{}", e.made_at.file(), e.made_at.line()),
+            })
+        })
+        .collect();
+    rows.extend(shared.pool.census().iter().map(|(owner, frames)| {
+        json!({
+            "owner": shared.owner_name(owner),
+            "kind": HoldKind::Mbuf.name(),
+            "name": "frames",
+            "count": frames,
+            "age_ms": Value::Null,
+            "made_at": "",
+        })
+    }));
+    Value::Array(rows)
+}
