@@ -4,6 +4,7 @@
 //! [`quiesce`] is how chains change without stopping anybody, [`manager`] is the one thread that changes them, and
 //! [`runtime`] puts it all together.
 
+pub mod arena;
 pub mod control_handle;
 pub mod demo;
 pub mod drop;
@@ -11,6 +12,7 @@ pub mod fault;
 pub mod ifnet;
 pub mod mailbox;
 pub mod manager;
+pub mod netdev;
 pub mod pfil;
 pub mod port;
 pub mod quiesce;

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use crate::burst::Burst;
 use crate::freelist::BUNDLE;
-use crate::hdr::{Hdr, Owner};
+use crate::hdr::{Device, Hdr, Owner};
 use crate::mbuf::{FrameAddr, Mbuf};
 use crate::mempool::Pool;
 
@@ -76,16 +76,16 @@ impl Cache {
     }
 
     /// Lends a free frame to a device to receive into: the address of its first byte. `None` when pool and cache have
-    /// no frame left (counted by the pool).
+    /// no frame left (counted by the pool). `device` names the borrower, for [`Pool::take_back`].
     #[inline]
-    pub fn lend(&mut self) -> Option<FrameAddr> {
+    pub fn lend(&mut self, device: Device) -> Option<FrameAddr> {
         if self.len == 0 && !self.refill() {
             return None;
         }
         self.len -= 1;
         // SAFETY: the cache held the frame; its header lives as long as the pool.
         let hdr = unsafe { self.slots[self.len].as_ref() };
-        hdr.set_owner(Owner::DEVICE);
+        hdr.lend_to(device);
         Some(FrameAddr(self.pool.inner().base_addr(hdr)))
     }
 

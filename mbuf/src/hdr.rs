@@ -23,6 +23,10 @@ impl Owner {
     pub const FIRST_EXTENSION: Owner = Owner(16);
 }
 
+/// A borrower of frames: a ring or device, by a number the borrower chose. Below 2^48.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Device(pub u64);
+
 /// Facts about a packet, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Flags(pub u16);
@@ -150,6 +154,12 @@ impl Hdr {
     #[inline(always)]
     pub(crate) fn set_owner(&self, owner: Owner) {
         self.owner.store(u64::from(owner.0), Ordering::Relaxed);
+    }
+
+    /// Notes that the frame is lent, and to whom.
+    #[inline(always)]
+    pub(crate) fn lend_to(&self, device: Device) {
+        self.set_owner_at(Owner::DEVICE, device.0);
     }
 
     /// Charges the frame to `owner` and notes when, in milliseconds of the caller's clock.

@@ -38,7 +38,7 @@ pub mod wire;
 
 pub use burst::{BURST_MAX, Burst};
 pub use cache::{CACHE_FRAMES, Cache};
-pub use hdr::{Flags, Owner};
+pub use hdr::{Device, Flags, Owner};
 pub use mbuf::{FrameAddr, Mbuf};
 pub use mempool::{Census, Holding, Pool, PoolConfig, PoolError};
 pub use region::Region;

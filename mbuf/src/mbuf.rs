@@ -9,7 +9,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use crate::hdr::{Flags, Hdr, Meta, Owner};
+use crate::hdr::{Device, Flags, Hdr, Meta, Owner};
 use crate::mempool::Pool;
 
 /// Address of a byte in a pool's region, as AF_XDP descriptors carry it: offset from the region's first byte.
@@ -63,9 +63,10 @@ impl Mbuf {
     }
 
     /// Lends the first frame to a device: the address of its data and its length. Tags and the rest of a chain, if
-    /// any, are released; send a chain frame by frame with [`Mbuf::split_first`].
+    /// any, are released; send a chain frame by frame with [`Mbuf::split_first`]. `device` names the borrower, for
+    /// [`Pool::take_back`].
     #[inline]
-    pub fn into_frame(mut self) -> (FrameAddr, u32) {
+    pub fn into_frame(mut self, device: Device) -> (FrameAddr, u32) {
         if self.meta().next.is_some() || self.meta().tag_len != 0 {
             drop(self.detach_next());
             self.clear_tags();
@@ -73,7 +74,7 @@ impl Mbuf {
         let hdr = self.into_hdr();
         // SAFETY: as the sole holder.
         let h = unsafe { hdr.as_ref() };
-        h.set_owner(Owner::DEVICE);
+        h.lend_to(device);
         // SAFETY: as above; the pool outlives the frame.
         let (meta, pool) = unsafe { (&*h.meta.get(), &*h.pool) };
         (FrameAddr(pool.base_addr(h) + u64::from(meta.data_off)), u32::from(meta.data_len))

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::freelist::{BUNDLE, FreeList};
-use crate::hdr::{Hdr, Owner};
+use crate::hdr::{Device, Hdr, Owner};
 use crate::mbuf::Mbuf;
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
@@ -229,6 +229,24 @@ impl Pool {
     /// Sets the coarse clock used to tell since when a frame is held, in milliseconds.
     pub fn set_clock_ms(&self, now: u64) {
         self.inner().clock_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Takes back every frame lent to `device`; returns how many there were. For a device that was closed: a kernel does
+    /// not hand back frames it held between two rings.
+    ///
+    /// # Safety
+    /// The device uses none of these frames any more, and nobody holds a claim to one (an address that came from
+    /// [`Mbuf::into_frame`] or [`crate::Cache::lend`]).
+    pub unsafe fn take_back(&self, device: Device) -> usize {
+        let hdrs = self.inner().hdrs.iter();
+        let lent = hdrs.filter(|hdr| hdr.owner() == (Owner::DEVICE, device.0));
+        let mut count = 0;
+        for hdr in lent {
+            hdr.set_owner(Owner::FREE);
+            self.inner().push(&[NonNull::from(hdr)]);
+            count += 1;
+        }
+        count
     }
 
     /// Counts frames by owner while traffic flows. Each frame is seen once; a frame that moves meanwhile is counted

@@ -1,6 +1,8 @@
 //! The pool, mbufs, chains and tags, against simple oracles. Every test ends with the account of all frames.
 
-use nke_mbuf::{Burst, Cache, Owner, Pool, PoolConfig, PoolError, Region, TAG_BYTES_MAX, TagError, TagId};
+use nke_mbuf::{
+    Burst, Cache, Device, Owner, Pool, PoolConfig, PoolError, Region, TAG_BYTES_MAX, TagError, TagId,
+};
 use proptest::prelude::*;
 
 fn pool(frames: usize) -> Pool {
@@ -53,11 +55,21 @@ fn frames_lent_to_a_device_come_back() {
     let mut mbuf = cache.alloc().unwrap();
     mbuf.append(60).unwrap().fill(7);
     mbuf.tag_add(TagId(1), 0, 8).unwrap();
-    let (addr, len) = mbuf.into_frame();
+    let (addr, len) = mbuf.into_frame(Device(3));
     assert_eq!(len, 60);
     assert_eq!(pool.census().of(Owner::DEVICE), 1);
-    // SAFETY-free: the test crate denies unsafe code, so the way back is covered by the dataplane's port tests.
-    let _ = addr;
+    assert_eq!(addr.0 % 4, 0);
+    assert!(cache.lend(Device(4)).is_some());
+    drop(cache);
+    let back = |device| {
+        // SAFETY: no device exists, and the addresses above are not used again.
+        #[allow(unsafe_code)]
+        unsafe {
+            pool.take_back(Device(device))
+        }
+    };
+    assert_eq!([back(3), back(3), back(4)], [1, 0, 1]);
+    all_home(&pool);
 }
 
 #[test]
