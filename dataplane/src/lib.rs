@@ -10,6 +10,7 @@ pub mod demo;
 pub mod drop;
 pub mod fault;
 pub mod ifnet;
+pub mod lab;
 pub mod mailbox;
 pub mod manager;
 pub mod netdev;

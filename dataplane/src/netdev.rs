@@ -93,3 +93,42 @@ pub fn promiscuous(device: &str) -> io::Result<OwnedFd> {
     }
     Ok(socket)
 }
+
+/// What a device may do for the stack, as `ethtool -K` sets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offload {
+    /// Fill in transport checksums on transmit.
+    TxChecksum,
+    /// Cut large TCP segments.
+    Tso,
+    /// Cut large segments, generic.
+    Gso,
+    /// Merge received segments; on veth this also makes the device receive by NAPI.
+    Gro,
+}
+
+/// Switches an offload of a device.
+pub fn set_offload(device: &str, offload: Offload, on: bool) -> io::Result<()> {
+    // `linux/ethtool.h`: struct ethtool_value and the commands that take it.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let command = match offload {
+        Offload::TxChecksum => 0x17,
+        Offload::Tso => 0x1f,
+        Offload::Gso => 0x24,
+        Offload::Gro => 0x2c,
+    };
+    let socket = control_socket()?;
+    let mut value = Value { command, data: u32::from(on) };
+    let mut request = named(device)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    // SAFETY: the kernel reads the name, and reads and writes the value, which both outlive the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -223,6 +223,8 @@ impl Queue for XdpQueue {
         let max = max.min(burst.room()) as u32;
         let taken = socket.receive(max, |Received { frame, len, more }| {
             let mut mbuf = received(pool, frame, len);
+            // Another core wrote it: the misses of a burst shall overlap instead of following each other.
+            mbuf.prefetch();
             if more || partial.is_some() || *skipping {
                 match assemble(partial, skipping, mbuf, more, drops) {
                     Some(whole) => mbuf = whole,
