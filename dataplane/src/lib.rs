@@ -5,9 +5,11 @@
 //! [`runtime`] puts it all together.
 
 pub mod arena;
+pub mod config;
 pub mod control_handle;
 pub mod demo;
 pub mod drop;
+pub mod error;
 pub mod fault;
 pub mod ifnet;
 pub mod lab;
@@ -28,3 +30,6 @@ pub mod views;
 mod wake;
 pub mod watchdog;
 pub mod worker;
+
+/// Where the control socket is unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/nke/control.sock";

@@ -1,0 +1,211 @@
+//! Holds a configuration against itself.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+
+use super::complaint::Complaint;
+use super::model::{Config, Port, PortKind, Role, ethertype};
+
+/// Ports, wires and filters at most.
+const SECTIONS_MAX: usize = 256;
+
+/// Everything that is wrong.
+pub fn check(config: &Config) -> Vec<Complaint> {
+    let mut check = Check(Vec::new());
+    check.sections(config);
+    check.runtime(config);
+    check.ports(config);
+    check.wires(config);
+    check.filters(config);
+    check.0
+}
+
+struct Check(Vec<Complaint>);
+
+impl Check {
+    fn say(&mut self, id: &'static str, span: Range<usize>, message: String) {
+        self.0.push(Complaint::new(id, (span.end > 0).then_some(span), message));
+    }
+
+    fn bounds<T: PartialOrd + Display + Copy>(
+        &mut self,
+        what: &str,
+        value: &Spanned<T>,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(value.as_ref()) {
+            let message = format!("{what} = {}: it is {} to {}", value.as_ref(), range.start(), range.end());
+            self.say("NKE-CFG-003", value.span(), message);
+        }
+    }
+
+    fn power_of_two(&mut self, what: &str, value: &Spanned<u32>) {
+        self.bounds(what, value, 64..=1 << 16);
+        if !value.as_ref().is_power_of_two() {
+            let message = format!("{what} = {}: it is a power of two", value.as_ref());
+            self.say("NKE-CFG-003", value.span(), message);
+        }
+    }
+
+    fn sections(&mut self, config: &Config) {
+        let counts =
+            [("port", config.port.len()), ("wire", config.wire.len()), ("filter", config.filter.len())];
+        for (what, n) in counts.into_iter().filter(|(_, n)| *n > SECTIONS_MAX) {
+            self.say(
+                "NKE-CFG-003",
+                0..0,
+                format!("{n} [[{what}]] sections: there are at most {SECTIONS_MAX}"),
+            );
+        }
+    }
+
+    fn runtime(&mut self, config: &Config) {
+        let runtime = &config.runtime;
+        self.bounds("burst", &runtime.burst, 1..=64);
+        self.bounds("stall_ms", &runtime.stall_ms, 10..=3_600_000);
+        let there: Vec<_> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
+        let cores = runtime.cores.as_ref();
+        for (i, core) in cores.iter().enumerate() {
+            if !there.contains(core) {
+                let message = format!("core {core} is not there; there are {there:?}");
+                self.say("NKE-CFG-003", runtime.cores.span(), message);
+            }
+            if cores[..i].contains(core) {
+                self.say("NKE-CFG-005", runtime.cores.span(), format!("core {core} has two workers"));
+            }
+        }
+        self.bounds("frames", &config.pool.frames, 64..=1 << 22);
+        let size = &config.pool.frame_size;
+        if !matches!(size.as_ref(), 2048 | 4096) {
+            self.say(
+                "NKE-CFG-003",
+                size.span(),
+                format!("frame_size = {}: it is 2048 or 4096", size.as_ref()),
+            );
+        }
+    }
+
+    fn ports(&mut self, config: &Config) {
+        for (i, port) in config.port.iter().enumerate() {
+            let name = port.name.as_ref();
+            let well_formed = !name.is_empty()
+                && name.len() <= 32
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if !well_formed {
+                let message = format!("name {name:?}: letters, digits, `-`, `_` and `.`, at most 32");
+                self.say("NKE-CFG-003", port.name.span(), message);
+            }
+            if config.port[..i].iter().any(|other| other.name.as_ref() == name) {
+                self.say("NKE-CFG-005", port.name.span(), format!("a second port is called `{name}`"));
+            }
+            self.bounds("queues", &port.queues, 1..=64);
+            self.power_of_two("rx_ring", &port.rx_ring);
+            self.power_of_two("tx_ring", &port.tx_ring);
+            self.bounds("flows", &port.flows, 1..=1 << 20);
+            self.bounds("size", &port.size, 42..=1514);
+            self.keys(port);
+        }
+    }
+
+    /// Keys a kind of port needs, or has no use for.
+    fn keys(&mut self, port: &Port) {
+        let (name, span) = (port.name.as_ref().clone(), port.name.span());
+        let mut need = |there: bool, key: &str| {
+            if !there {
+                self.say("NKE-CFG-007", span.clone(), format!("port `{name}` needs the key `{key}`"));
+            }
+        };
+        match port.kind {
+            PortKind::AfXdp => need(port.device.is_some(), "device"),
+            PortKind::Memory => need(port.role.is_some(), "role"),
+            PortKind::Pcap => need(port.read.is_some() || port.write.is_some(), "read` or `write"),
+        }
+        let foreign = [
+            ("device", port.device.is_some(), PortKind::AfXdp),
+            ("netns", port.netns.is_some(), PortKind::AfXdp),
+            ("match", !port.select.is_empty(), PortKind::AfXdp),
+            ("role", port.role.is_some(), PortKind::Memory),
+            ("read", port.read.is_some(), PortKind::Pcap),
+            ("write", port.write.is_some(), PortKind::Pcap),
+        ];
+        for (key, given, kind) in foreign {
+            if given && kind != port.kind {
+                let message = format!("port `{name}`: the key `{key}` is not for this kind of port");
+                self.say("NKE-CFG-006", span.clone(), message);
+            }
+        }
+        if port.kind != PortKind::AfXdp && *port.queues.as_ref() != 1 {
+            self.say(
+                "NKE-CFG-006",
+                port.queues.span(),
+                format!("port `{name}`: only af_xdp ports have several queues"),
+            );
+        }
+    }
+
+    fn wires(&mut self, config: &Config) {
+        let find = |name: &Spanned<String>| config.port.iter().find(|p| p.name.as_ref() == name.as_ref());
+        let mut used: Vec<&str> = Vec::new();
+        for wire in &config.wire {
+            for end in [&wire.a, &wire.b] {
+                let name = end.as_ref().as_str();
+                if find(end).is_none() {
+                    self.say("NKE-CFG-004", end.span(), unknown_port(name, config));
+                } else if used.contains(&name) {
+                    self.say("NKE-CFG-005", end.span(), format!("port `{name}` is on a wire already"));
+                }
+                used.push(name);
+            }
+            let (Some(a), Some(b)) = (find(&wire.a), find(&wire.b)) else { continue };
+            if a.queues.as_ref() != b.queues.as_ref() {
+                let message = format!(
+                    "ports `{}` and `{}` have {} and {} queues: both ends of a wire have the same number",
+                    wire.a.as_ref(),
+                    wire.b.as_ref(),
+                    a.queues.as_ref(),
+                    b.queues.as_ref()
+                );
+                self.say("NKE-CFG-006", wire.b.span(), message);
+            }
+            if a.role == Some(Role::Sink) && b.role == Some(Role::Sink) {
+                self.say("NKE-CFG-006", wire.b.span(), "a wire between two sinks moves nothing".into());
+            }
+        }
+    }
+
+    fn filters(&mut self, config: &Config) {
+        for filter in &config.filter {
+            let port = filter.port.as_ref();
+            if !config.port.iter().any(|p| p.name.as_ref() == port) {
+                self.say("NKE-CFG-004", filter.port.span(), unknown_port(port, config));
+            }
+            if let Some(protocol) = &filter.protocol
+                && ethertype(protocol.as_ref()).is_none()
+            {
+                let message =
+                    format!("protocol {:?}: `ip`, `ip6`, `arp`, or such as `0x88cc`", protocol.as_ref());
+                self.say("NKE-CFG-003", protocol.span(), message);
+            }
+        }
+    }
+}
+
+fn unknown_port(name: &str, config: &Config) -> String {
+    let names: Vec<_> = config.port.iter().map(|p| format!("`{}`", p.name.as_ref())).collect();
+    let close = config.port.iter().map(|p| p.name.as_ref()).find(|known| close(known, name));
+    match close {
+        Some(known) => format!("no port is called `{name}`; did you mean `{known}`?"),
+        None if names.is_empty() => format!("no port is called `{name}`; there are none"),
+        None => format!("no port is called `{name}`; there are {}", names.join(", ")),
+    }
+}
+
+/// Whether two names differ by a letter or so.
+fn close(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
+    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let tail = a[same..].iter().rev().zip(b[same..].iter().rev()).take_while(|(x, y)| x == y).count();
+    a.len().max(b.len()) - same - tail <= 1 && same + tail > 0
+}

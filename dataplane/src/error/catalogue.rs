@@ -1,0 +1,131 @@
+//! All errors there are. Ids are never reused, and never change their meaning.
+
+/// Exit codes of commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names say it; the numbers are the contract")]
+pub enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Config = 3,
+    Privilege = 4,
+    Device = 5,
+    Busy = 6,
+    NotRunning = 7,
+}
+
+/// One kind of error.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Stable identifier.
+    pub id: &'static str,
+    /// Exit code of a command that ends with it.
+    pub exit: Exit,
+    /// What it means.
+    pub title: &'static str,
+    /// The usual cause.
+    pub cause: &'static str,
+    /// The usual cure.
+    pub cure: &'static str,
+}
+
+/// The entry of `id`.
+pub fn entry(id: &str) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|e| e.id.eq_ignore_ascii_case(id))
+}
+
+macro_rules! catalogue {
+    ($($id:literal $exit:ident $title:literal, $cause:literal, $cure:literal;)*) => {
+        /// Every entry, in groups.
+        pub const CATALOGUE: &[Entry] = &[
+            $(Entry { id: $id, exit: Exit::$exit, title: $title, cause: $cause, cure: $cure }),*
+        ];
+    };
+}
+
+catalogue! {
+    "NKE-CFG-001" Config "the configuration file cannot be read", "it does not exist, or may not be read", "check the path given with -c";
+    "NKE-CFG-002" Config "the configuration is not valid TOML, or has a key or type NKE does not know", "a typing mistake at the place named", "compare with deploy/nke.toml, where every key is explained";
+    "NKE-CFG-003" Config "a value is out of its bounds", "the bounds are in the message", "choose a value inside";
+    "NKE-CFG-004" Config "a name is used that nothing has", "a port or filter is misspelt, or its section is missing", "name one of those in the message";
+    "NKE-CFG-005" Config "a name or port is used twice", "two sections claim the same thing", "rename or remove one of them";
+    "NKE-CFG-006" Config "settings do not fit together", "the message names both", "change one of them";
+    "NKE-CFG-007" Config "a key is missing that this kind of port needs", "each kind of port has its own keys", "add the key named";
+    "NKE-PRIV-001" Privilege "a privilege is missing", "AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, and CAP_IPC_LOCK for a large pool", "run as root, or grant the capabilities";
+    "NKE-DEV-001" Device "a device cannot be used", "it does not exist in this network namespace, or refuses a setting", "see `ip link`, and `nke doctor DEVICE`";
+    "NKE-DEV-002" Device "a device is guarded", "the default route or this SSH session goes through it: taking it would cut the machine off", "use another device, select the traffic with `match`, or set force = true";
+    "NKE-DEV-003" Device "a network namespace cannot be entered", "there is none of that name under /run/netns", "see `ip netns list`";
+    "NKE-CTL-BUSY" Busy "another NKE answers on the control socket", "a dataplane is running with the same socket", "end it, or give this one another `socket`";
+    "NKE-CTL-DENIED" Privilege "the control socket refused the request", "changes are for root and the user NKE runs as; reading is also for its group", "run the command as one of them";
+    "NKE-CTL-FULL" Busy "too many clients are connected to the control socket", "64 at a time are served", "close some, and try again";
+    "NKE-CTL-NOT-RUNNING" NotRunning "no dataplane answers", "NKE is not running, or uses another socket", "start it: nke run -c FILE; or name its socket with --socket";
+    "NKE-CTL-BAD-REQUEST" Failed "the control socket got a request it does not understand", "client and dataplane are of different versions, or the client is not `nke`", "use the `nke` of the same version";
+    "NKE-CTL-TIMEOUT" Failed "the control socket did not answer in time", "the dataplane is stopped (SIGSTOP), or the machine overloaded", "look at it with `ps`, and try again";
+    "NKE-CTL-SYSTEM" Failed "the control socket cannot be used", "its directory cannot be made or written", "give another `socket`";
+    "NKE-EXT-001" Failed "no filter kind of this name", "it is misspelt, or not registered", "built-in kinds are count, drop and mirror";
+    "NKE-EXT-002" Failed "no filter is attached under this number", "it was detached already, or never attached", "see `nke show filters`";
+    "NKE-EXT-003" Failed "a filter kind refused its arguments", "the message says which", "the cure is in the message";
+    "NKE-EXT-004" Failed "a filter kind panicked while making an instance", "a mistake in the filter", "report it to the filter's author";
+    "NKE-EXT-005" Busy "an extension is still in use", "it holds what the message lists", "end what holds it, and try again";
+    "NKE-EXT-006" Busy "a filter kind of this name is registered already", "two extensions use one name", "unregister the other first";
+    "NKE-EXT-007" Failed "no interface of this name", "it is misspelt", "see `nke show interfaces`";
+    "NKE-EXT-008" Busy "too many filters are attached", "1024 at a time", "detach some";
+    "NKE-RT-001" Config "the pool does not fit", "rings and caches need more frames than `pool.frames`, or the size is not possible", "raise `pool.frames`, or make rings smaller";
+    "NKE-RT-002" Busy "too many requests are waiting", "the control thread has 1024 to carry out", "try again";
+    "NKE-RT-003" NotRunning "the dataplane has ended", "it was stopped meanwhile", "start it again";
+    "NKE-RT-004" Busy "a change was not finished in time", "a worker does not come back from a filter", "see `nke show workers`; the change goes on";
+    "NKE-RT-005" Failed "a thread or file could not be made", "the system is out of something", "the message says of what";
+    "NKE-LAB-001" Failed "the demo's network namespaces could not be made", "it needs root, `ip` of iproute2, and veth in the kernel", "run as root with iproute2 installed, or without --veth";
+    "AFXDP-PRIVILEGE" Privilege "a capability is missing for AF_XDP", "the message names it", "run as root, or grant it";
+    "AFXDP-NO-DEVICE" Device "no such device", "it is not in this network namespace", "see `ip link`";
+    "AFXDP-SOCKET" Device "no AF_XDP socket can be made", "the kernel was built without CONFIG_XDP_SOCKETS", "use a kernel with it";
+    "AFXDP-RINGS" Failed "the rings of a socket cannot be mapped", "they are too large for the memory there is", "use smaller rings";
+    "AFXDP-RING-SIZE" Config "a ring size is not possible", "sizes are powers of two", "use a power of two";
+    "AFXDP-UMEM-FRAME-SIZE" Config "a frame size is not possible", "the kernel takes 2048 and 4096", "use one of them";
+    "AFXDP-UMEM-SHAPE" Config "a UMEM of this shape is not possible", "no frames, or too much headroom", "see the message";
+    "AFXDP-UMEM-MEMORY" Failed "memory of the caller does not fit", "too small, or not page aligned", "see the message";
+    "AFXDP-UMEM-HUGEPAGES" Failed "too few huge pages", "hugepages = \"require\", and fewer are reserved", "sysctl vm.nr_hugepages=N, or hugepages = \"auto\"";
+    "AFXDP-UMEM-MAP" Failed "memory cannot be mapped", "there is not enough", "use fewer frames";
+    "AFXDP-UMEM-REGISTER" Privilege "the kernel does not take the memory", "it may not be locked", "grant CAP_IPC_LOCK, or raise `ulimit -l`";
+    "AFXDP-BUSY-POLL" Privilege "busy polling cannot be switched on", "it needs CAP_NET_ADMIN, and a device with NAPI ids", "leave busy_poll_us at 0";
+    "AFXDP-BIND" Device "a socket cannot be bound", "the message says why", "see the message";
+    "AFXDP-BIND-BUSY" Busy "the queue is in use", "another AF_XDP socket holds it", "end its owner, or use another queue";
+    "AFXDP-BIND-INVALID" Device "the queue does not exist", "the device has fewer queues", "see `ethtool -l`; lower `queues`";
+    "AFXDP-BIND-NO-ZEROCOPY" Device "no zero-copy", "the driver cannot", "bind = \"copy\" or \"auto\"";
+    "AFXDP-BIND-UNSUPPORTED" Device "the device cannot do what was asked", "multi-buffer or busy polling", "leave them off";
+    "AFXDP-BIND-DOWN" Device "the device is down", "nobody brought it up", "ip link set DEVICE up";
+    "AFXDP-BIND-MEMORY" Failed "the kernel has no memory for the socket", "rings are large", "use smaller ones";
+    "AFXDP-STATISTICS" Failed "statistics cannot be read", "the socket is closed", "open it again";
+    "AFXDP-PROGRAM-LOAD" Device "the XDP program cannot be loaded", "the kernel refused it", "see the message; it carries the verifier's last words";
+    "AFXDP-PROGRAM-MATCHES" Config "a selection is empty or too long", "1 to 64 matches", "leave `match` out to take everything";
+    "AFXDP-PROGRAM-QUEUE" Config "a queue is beyond what the program was loaded for", "queues changed", "restart";
+    "AFXDP-PROGRAM-INSERT" Device "a socket cannot be entered in the program's map", "see the message", "see the message";
+    "AFXDP-PROGRAM-REMOVE" Device "a socket cannot be taken out of the program's map", "see the message", "see the message";
+    "AFXDP-PROGRAM-COUNTERS" Failed "a program's counters cannot be read", "see the message", "see the message";
+    "AFXDP-PROGRAM-RUN" Failed "a program cannot be run", "see the message", "see the message";
+    "AFXDP-SOURCE-RUN" Failed "frames cannot be generated", "see the message", "see the message";
+    "AFXDP-ATTACH" Device "the XDP program cannot be attached", "see the message", "see the message";
+    "AFXDP-ATTACH-BUSY" Busy "another XDP program is on the device", "another program, or another NKE", "ip link set dev DEVICE xdp off, or end its owner";
+    "AFXDP-ATTACH-MTU" Device "the MTU is too large", "packets would not fit one buffer", "jumbo = true, or a lower MTU";
+    "AFXDP-ATTACH-QUEUES" Device "the other end of the veth pair has more transmit queues", "native mode needs as many receive queues here", "make both ends alike";
+    "AFXDP-ATTACH-UNSUPPORTED" Device "the driver cannot run XDP programs this way", "native mode on a driver without it", "xdp = \"auto\" or \"generic\"";
+    "AFXDP-ATTACH-DOWN" Device "the device is down", "nobody brought it up", "ip link set DEVICE up";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_are_unique_and_everything_has_cause_and_cure() {
+        let mut seen = HashSet::new();
+        for e in CATALOGUE {
+            assert!(seen.insert(e.id), "{} twice", e.id);
+            assert!(!e.title.is_empty() && !e.cause.is_empty() && !e.cure.is_empty(), "{}", e.id);
+        }
+        assert!(entry("nke-cfg-001").is_some());
+        assert!(entry("NKE-CFG-000").is_none());
+    }
+}
