@@ -5,24 +5,33 @@
 //! [`runtime`] puts it all together.
 
 pub mod arena;
+pub mod assemble;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod control_handle;
 pub mod demo;
+pub mod doctor;
 pub mod drop;
 pub mod error;
 pub mod fault;
+pub mod guard;
 pub mod ifnet;
 pub mod lab;
+pub mod linkwatch;
 pub mod mailbox;
 pub mod manager;
 pub mod netdev;
+pub mod pcapfile;
 pub mod pfil;
 pub mod port;
 pub mod quiesce;
 pub mod recorder;
 pub mod report;
+pub mod run;
 pub mod runtime;
 pub mod shared;
+pub mod signals;
 pub mod snapshot;
 pub mod status;
 mod sync;

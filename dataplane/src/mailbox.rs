@@ -48,6 +48,11 @@ impl Mailbox {
         self.outgoing.pop()
     }
 
+    /// Control thread, after the worker ended: everything that is still in the box.
+    pub fn drain(&self) -> impl Iterator<Item = Replacement> + '_ {
+        std::iter::from_fn(|| self.outgoing.pop().or_else(|| self.incoming.pop()))
+    }
+
     /// Worker: whether there is something to do.
     #[inline(always)]
     pub fn has_mail(&self) -> bool {

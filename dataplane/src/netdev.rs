@@ -65,6 +65,23 @@ pub fn mtu(device: &str) -> io::Result<u32> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
 }
 
+/// Number of a device in this thread's network namespace, and whether it is up and has a carrier; `None` if there is no
+/// such device.
+pub fn state(device: &str) -> Option<(u32, bool)> {
+    let name = CString::new(device).ok()?;
+    // SAFETY: a NUL-terminated string is read.
+    let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    let socket = control_socket().ok()?;
+    let mut request = named(device).ok()?;
+    // SAFETY: the kernel reads the name and writes the flags, both inside `request`.
+    if ifindex == 0 || unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) } < 0 {
+        return None;
+    }
+    // SAFETY: SIOCGIFFLAGS filled this member.
+    let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    Some((ifindex, flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0))
+}
+
 /// Makes the device receive frames for other addresses, too, until the result is dropped or the process ends.
 pub fn promiscuous(device: &str) -> io::Result<OwnedFd> {
     let name = CString::new(device).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
@@ -107,28 +124,70 @@ pub enum Offload {
     Gro,
 }
 
-/// Switches an offload of a device.
-pub fn set_offload(device: &str, offload: Offload, on: bool) -> io::Result<()> {
-    // `linux/ethtool.h`: struct ethtool_value and the commands that take it.
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
+/// `linux/ethtool.h`: struct ethtool_value and the commands that take it.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+
+impl Offload {
+    /// The commands that get and set it.
+    fn commands(self) -> (u32, u32) {
+        match self {
+            Offload::TxChecksum => (0x16, 0x17),
+            Offload::Tso => (0x1e, 0x1f),
+            Offload::Gso => (0x23, 0x24),
+            Offload::Gro => (0x2b, 0x2c),
+        }
     }
-    let command = match offload {
-        Offload::TxChecksum => 0x17,
-        Offload::Tso => 0x1f,
-        Offload::Gso => 0x24,
-        Offload::Gro => 0x2c,
-    };
-    let socket = control_socket()?;
-    let mut value = Value { command, data: u32::from(on) };
-    let mut request = named(device)?;
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+}
+
+/// Runs an ethtool command.
+///
+/// # Safety
+/// `T` is the structure that its first member, the command, says.
+unsafe fn ethtool<T>(device: &str, value: &mut T) -> io::Result<()> {
     const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    let socket = control_socket()?;
+    let mut request = named(device)?;
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
     // SAFETY: the kernel reads the name, and reads and writes the value, which both outlive the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Switches an offload of a device.
+pub fn set_offload(device: &str, offload: Offload, on: bool) -> io::Result<()> {
+    let mut value = EthtoolValue { command: offload.commands().1, data: u32::from(on) };
+    // SAFETY: these commands take an ethtool_value.
+    unsafe { ethtool(device, &mut value) }
+}
+
+/// Whether an offload of a device is on.
+pub fn offload(device: &str, offload: Offload) -> io::Result<bool> {
+    let mut value = EthtoolValue { command: offload.commands().0, data: 0 };
+    // SAFETY: these commands take an ethtool_value.
+    unsafe { ethtool(device, &mut value)? };
+    Ok(value.data != 0)
+}
+
+/// Name of the device's driver.
+pub fn driver(device: &str) -> io::Result<String> {
+    /// struct ethtool_drvinfo.
+    #[repr(C)]
+    struct DriverInfo {
+        command: u32,
+        driver: [u8; 32],
+        rest: [u8; 160],
+    }
+    let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    // SAFETY: the command takes an ethtool_drvinfo, whose 196 bytes this has.
+    unsafe { ethtool(device, &mut info)? };
+    let name = info.driver.split(|b| *b == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }

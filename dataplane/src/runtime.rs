@@ -82,6 +82,11 @@ impl Builder {
         index
     }
 
+    /// Interfaces so far: the number the next one gets.
+    pub fn interfaces(&self) -> usize {
+        self.interfaces.len()
+    }
+
     /// Adds an interface without facts or figures of its own.
     pub fn plain_interface(&mut self, name: &str, kind: &'static str, worker: usize) -> IfIndex {
         self.interface(name, kind, worker, Vec::new(), Box::new(Vec::new))
@@ -220,7 +225,7 @@ impl Runtime {
             join(worker, "worker");
         }
         for mailbox in &self.mailboxes {
-            while let Some(mail) = mailbox.recv() {
+            for mail in mailbox.drain() {
                 mail.queue.close(&mut nke_mbuf::Cache::new(&self.shared.pool));
             }
         }

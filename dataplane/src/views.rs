@@ -1,5 +1,7 @@
 //! Tables for users: arrays of flat objects, the same for text and JSON.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use nke_filters::{DropClass, HoldKind};
 use serde_json::{Value, json};
 
@@ -20,6 +22,20 @@ pub enum View {
     Drops,
     /// Everything on the ledger, packets included.
     Ledger,
+}
+
+impl View {
+    /// The table called `name`.
+    pub fn named(name: &str) -> Option<View> {
+        match name {
+            "interfaces" => Some(View::Interfaces),
+            "filters" => Some(View::Filters),
+            "workers" => Some(View::Workers),
+            "drops" => Some(View::Drops),
+            "ledger" => Some(View::Ledger),
+            _ => None,
+        }
+    }
 }
 
 /// The table, as it is now.
@@ -64,7 +80,9 @@ fn interfaces(shared: &Shared) -> Value {
 
 fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
     let sum = |f: fn(&crate::snapshot::FilterStats) -> u64| -> u64 { a.stats.iter().map(|s| f(s)).sum() };
-    let figures: Vec<_> = a.filter.figures().iter().map(|(name, n)| format!("{name}={n}")).collect();
+    // An extension's code: a panic there must not end the control thread.
+    let figures = catch_unwind(AssertUnwindSafe(|| a.filter.figures())).unwrap_or_default();
+    let figures: Vec<_> = figures.iter().map(|(name, n)| format!("{name}={n}")).collect();
     json!({
         "id": a.id.0,
         "place": place,

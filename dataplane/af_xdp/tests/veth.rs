@@ -4,7 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use af_xdp::program::{AttachMode, LinkMode, LiveSource, Match, ProgramConfig, Redirect, Selection, Sink};
+use af_xdp::program::{
+    AttachMode, LinkMode, LiveSource, Match, ProgramConfig, Rate, Redirect, Selection, Sink,
+};
 use af_xdp::{BindMode, Frame, Kick, Mode, Socket, SocketConfig, Transmit, Umem, UmemConfig, wait};
 use common::{Lab, ip, root};
 
@@ -246,18 +248,32 @@ fn a_generator_and_a_sink_agree() {
         return;
     }
     let lab = Lab::new(1, 1, 1500);
-    let sink = Sink::load().unwrap();
+    let sink = Sink::load_with_latency().unwrap();
     let _link = Lab::inside(&lab.b, || sink.attach("b0", AttachMode::Native).unwrap());
     let mut ip_frame = frame(60, 0x0800);
     ip_frame[14] = 0x45;
-    let report =
-        Lab::inside(&lab.a, || LiveSource::new("a0", &ip_frame, 16).unwrap().run(20_000, 64)).unwrap();
-    assert_eq!(report.sent, 20_000);
+    let report = Lab::inside(&lab.a, || {
+        let source = LiveSource::new("a0", &ip_frame, 16).unwrap();
+        let flood = source.run(20_000, 64, Rate::Flood).unwrap();
+        let paced = source.run(20_000, 8, Rate::PerSecond(100_000)).unwrap();
+        assert!(
+            paced.duration >= Duration::from_millis(190),
+            "20,000 at 100,000 per second: {:?}",
+            paced.duration
+        );
+        flood.sent + paced.sent
+    });
+    assert_eq!(report, 40_000);
     let end = Instant::now() + PATIENCE;
-    while sink.counters().unwrap().packets < 20_000 && Instant::now() < end {
+    while sink.counters().unwrap().packets < 40_000 && Instant::now() < end {
         std::thread::yield_now();
     }
-    assert_eq!(sink.counters().unwrap().packets, 20_000);
+    assert_eq!(sink.counters().unwrap().packets, 40_000);
+    assert_eq!(
+        sink.latencies().unwrap().iter().map(|(_, n)| n).sum::<u64>(),
+        40_000,
+        "every frame was stamped"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::Path;
 pub use complaint::{Complaint, Complaints};
 pub use model::{
     Arg, Bind, Config, Direction, Filter, HugePages, Match, Mode, Pool, Port, PortKind, Role, Runtime, Wire,
-    Xdp,
+    Xdp, ethertype,
 };
 
 /// Longest file read, in bytes.

@@ -55,7 +55,7 @@ pub fn run(demo: &MemoryDemo) -> io::Result<Result<Report, Fault>> {
         }
         runtime.go();
         let (begin, offered_before) = (Instant::now(), source.offered.get());
-        let cycles = cycle(&control, "source", begin + demo.duration, u64::MAX)?;
+        let cycles = cycle(&control, "source", begin + demo.duration, u64::MAX, || false)?;
         let seconds = begin.elapsed().as_secs_f64();
         let rate = (source.offered.get() - offered_before) as f64 / seconds;
         let unloaded = unload(&control, "count", "source", 3)?;

@@ -6,9 +6,11 @@
 
 mod memory;
 mod report;
+mod veth;
 
 pub use memory::{MemoryDemo, run as run_memory};
 pub use report::{Conditions, Latency, LedgerLine, PoolLine, Reconf, Report};
+pub use veth::{VethDemo, run as run_veth};
 
 use std::time::{Duration, Instant};
 
@@ -42,11 +44,17 @@ pub fn register_builtin(control: &Control) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Attaches filter kind `drop`, with a match that no packet fits, to `interface` and detaches it again, until `until`
-/// or `most` cycles are done.
-pub fn cycle(control: &Control, interface: &str, until: Instant, most: u64) -> Result<Cycles, Fault> {
+/// Attaches filter kind `drop`, with a match that no packet fits, to `interface` and detaches it again, until `until`,
+/// `most` cycles are done, or `ended` says so.
+pub fn cycle(
+    control: &Control,
+    interface: &str,
+    until: Instant,
+    most: u64,
+    ended: impl Fn() -> bool,
+) -> Result<Cycles, Fault> {
     let mut cycles = Cycles { count: 0, detach_ns: latency_histogram(), last: None };
-    while cycles.count < most && Instant::now() < until {
+    while cycles.count < most && Instant::now() < until && !ended() {
         let id = control.attach(never_matching(interface, Direction::Input))?.wait(PATIENCE)?;
         let asked = Instant::now();
         cycles.last = Some(control.detach(id)?.wait(PATIENCE)?);

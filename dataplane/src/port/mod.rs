@@ -1,9 +1,10 @@
 //! Ports: where packets come from and go to. A port is made of queues; each queue belongs to one worker.
 
+pub mod absent;
 pub mod af_xdp;
 pub mod frames;
 pub mod memory;
-//pub mod pcap;
+pub mod pcap;
 pub mod ring;
 pub mod xdp_open;
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use af_xdp::program::{AttachMode, Link, LinkMode, ProgramConfig, Redirect, Selection};
 use af_xdp::{BindMode, BusyPoll, Frame, Mode, Socket, SocketConfig};
@@ -117,8 +117,33 @@ pub struct XdpPort {
     pub hold: Hold,
     /// What is known of it once and for all.
     pub facts: Vec<(&'static str, String)>,
-    /// What changes.
-    pub telemetry: Telemetry,
+    /// Counters of its queues.
+    pub tallies: Vec<Arc<XdpTally>>,
+}
+
+/// The present opening of a device that may be opened again; where its figures are read from.
+#[derive(Clone, Default)]
+pub struct Opening(Arc<Mutex<Option<(Hold, Vec<Arc<XdpTally>>)>>>);
+
+impl Opening {
+    /// Puts in what an open device has to be kept by.
+    pub fn set(&self, hold: Hold, tallies: Vec<Arc<XdpTally>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hold, tallies));
+    }
+
+    /// Gives the device back to the kernel: takes the program off.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Reads the figures of whatever is open.
+    pub fn telemetry(&self) -> Telemetry {
+        let opening = self.clone();
+        Box::new(move || match &*opening.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((hold, tallies)) => figures(&hold.program, tallies),
+            None => Vec::new(),
+        })
+    }
 }
 
 /// Descriptors that copy mode may send per kick: a whole burst and more, where the kernel lets us.
@@ -175,8 +200,8 @@ fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort,
     facts.push(("xdp", if link.mode() == LinkMode::Native { "native" } else { "generic" }.into()));
     facts.push(("mtu", mtu.to_string()));
     facts.push(("memory", arena.backing().into()));
-    let telemetry = telemetry(program.clone(), queues.iter().map(XdpQueue::tally).collect());
-    Ok(XdpPort { queues, hold: Hold { link, program, _promiscuous: promiscuous }, facts, telemetry })
+    let tallies = queues.iter().map(XdpQueue::tally).collect();
+    Ok(XdpPort { queues, hold: Hold { link, program, _promiscuous: promiscuous }, facts, tallies })
 }
 
 fn if_error<T>(device: &str, result: io::Result<T>) -> Result<T, OpenError> {
@@ -214,30 +239,23 @@ fn bind(
     })
 }
 
-fn telemetry(program: Arc<Redirect>, tallies: Vec<Arc<XdpTally>>) -> Telemetry {
-    Box::new(move || {
-        let counters = program.counters().unwrap_or_default();
-        let mut rows = vec![
-            ("xdp_redirected", counters.redirected),
-            ("xdp_passed", counters.passed),
-            ("xdp_no_socket", counters.no_socket),
-        ];
-        let stats: Vec<_> = tallies.iter().filter_map(|t| t.statistics()).collect();
-        let kernel = |f: fn(&af_xdp::Statistics) -> u64| stats.iter().map(f).sum();
-        rows.extend([
-            ("rx_dropped", kernel(|s| s.rx_dropped)),
-            ("rx_ring_full", kernel(|s| s.rx_ring_full)),
-            ("fill_ring_empty", kernel(|s| s.fill_ring_empty)),
-            ("rx_invalid", kernel(|s| s.rx_invalid)),
-            ("tx_invalid", kernel(|s| s.tx_invalid)),
-        ]);
-        let own = |f: fn(&XdpTally) -> u64| tallies.iter().map(|t| f(t)).sum();
-        rows.extend([
-            ("kicks", own(|t| t.kicks.get())),
-            ("kicks_again", own(|t| t.kicks_again.get())),
-            ("kicks_failed", own(|t| t.kicks_failed.get())),
-            ("fill_starved", own(|t| t.fill_starved.get())),
-        ]);
-        rows
-    })
+fn figures(program: &Redirect, tallies: &[Arc<XdpTally>]) -> Vec<(&'static str, u64)> {
+    let counters = program.counters().unwrap_or_default();
+    let stats: Vec<_> = tallies.iter().filter_map(|t| t.statistics()).collect();
+    let kernel = |f: fn(&af_xdp::Statistics) -> u64| stats.iter().map(f).sum();
+    let own = |f: fn(&XdpTally) -> u64| tallies.iter().map(|t| f(t)).sum();
+    vec![
+        ("xdp_redirected", counters.redirected),
+        ("xdp_passed", counters.passed),
+        ("xdp_no_socket", counters.no_socket),
+        ("rx_dropped", kernel(|s| s.rx_dropped)),
+        ("rx_ring_full", kernel(|s| s.rx_ring_full)),
+        ("fill_ring_empty", kernel(|s| s.fill_ring_empty)),
+        ("rx_invalid", kernel(|s| s.rx_invalid)),
+        ("tx_invalid", kernel(|s| s.tx_invalid)),
+        ("kicks", own(|t| t.kicks.get())),
+        ("kicks_again", own(|t| t.kicks_again.get())),
+        ("kicks_failed", own(|t| t.kicks_failed.get())),
+        ("fill_starved", own(|t| t.fill_starved.get())),
+    ]
 }

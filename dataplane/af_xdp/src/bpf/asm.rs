@@ -1,4 +1,4 @@
-//! An assembler for the few instructions the programs use, with labels for forward jumps.
+//! An assembler for the few instructions the programs use, with labels.
 //!
 //! The verifier refuses code that cannot be reached, so whoever emits must emit only what some path needs.
 
@@ -49,6 +49,8 @@ pub(crate) enum Width {
 pub(crate) enum If {
     Equal = 0x10,
     Greater = 0x20,
+    GreaterEqual = 0x30,
+    Less = 0xa0,
     NotEqual = 0x50,
 }
 
@@ -59,6 +61,7 @@ pub(crate) enum Op {
     Sub = 0x10,
     And = 0x50,
     ShiftLeft = 0x60,
+    ShiftRight = 0x70,
     Modulo = 0x90,
     Move = 0xb0,
 }
@@ -67,11 +70,12 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Helper {
     MapLookup = 1,
+    KtimeGetNs = 5,
     Redirect = 23,
     RedirectMap = 51,
 }
 
-/// A place to jump to, set later.
+/// A place to jump to, placed before or after the jump.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Label(usize);
 
@@ -169,17 +173,22 @@ impl Asm {
         self.emit(0x95, Reg::R0, 0, 0, 0)
     }
 
-    /// Adds `amount` to entry `key` of a per-CPU array, `key` being below its size. Uses R0 to R5 and eight bytes of
-    /// stack at -8.
-    pub(crate) fn count(&mut self, map: &Map, key: i32, amount: Reg) -> &mut Self {
-        let absent = self.label();
-        self.op(Op::Move, Reg::R2, key)
-            .store(Width::Word, Reg::Fp, -4, Reg::R2)
+    /// `R0 = address of the map's entry with the number in R2`; goes to `absent` if there is none. Uses R1 to R5 and
+    /// eight bytes of stack at -8.
+    pub(crate) fn look_up(&mut self, map: &Map, absent: Label) -> &mut Self {
+        self.store(Width::Word, Reg::Fp, -4, Reg::R2)
             .op_reg(Op::Move, Reg::R2, Reg::Fp)
             .op(Op::Add, Reg::R2, -4)
             .load_map(Reg::R1, map)
             .call(Helper::MapLookup)
             .jump_if(If::Equal, Reg::R0, 0, absent)
+    }
+
+    /// Adds `amount` to entry `key` of a per-CPU array. Uses what [`Asm::look_up`] uses.
+    pub(crate) fn count(&mut self, map: &Map, key: i32, amount: Reg) -> &mut Self {
+        let absent = self.label();
+        self.op(Op::Move, Reg::R2, key)
+            .look_up(map, absent)
             .load(Width::Double, Reg::R1, Reg::R0, 0)
             .op_reg(Op::Add, Reg::R1, amount)
             .store(Width::Double, Reg::R0, 0, Reg::R1)

@@ -95,6 +95,14 @@ impl Map {
         unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
     }
 
+    /// Sets an entry of three times eight bytes.
+    pub(crate) fn set_words(&self, key: u32, words: &[u64; 3]) -> io::Result<()> {
+        assert_eq!(self.value_size, size_of_val(words), "the map's values are as large");
+        let mut attr = self.element(&key, words.as_ptr() as u64);
+        // SAFETY: four bytes are read at key, the value's size at words.
+        unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
+    }
+
     pub(crate) fn remove(&self, key: u32) -> io::Result<()> {
         let mut attr = self.element(&key, 0);
         // SAFETY: four bytes are read at key, a local.

@@ -10,7 +10,7 @@ mod redirect;
 mod sink;
 
 pub use link::{AttachMode, Link, LinkMode};
-pub use live::{LiveSource, RunReport};
+pub use live::{LiveSource, Rate, RunReport};
 pub use matcher::{MATCHES_MAX, Match, Selection};
 pub use redirect::{Counters, ProgramConfig, Redirect};
 pub use sink::{Sink, SinkCounters};

@@ -1,0 +1,218 @@
+//! Makes a dataplane of a configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use af_xdp::program::{AttachMode, Match, Selection};
+use af_xdp::{BindMode, BusyPoll, Pages};
+use nke_filters::{ArgValue, Args, Cookie, IfIndex};
+
+use crate::arena::Arena;
+use crate::config::{self, Config, Port, PortKind, Role};
+use crate::control_handle::AttachSpec;
+use crate::error::Error;
+use crate::guard;
+use crate::linkwatch::{LinkWatch, Watched};
+use crate::port::Queue;
+use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};
+use crate::port::pcap::PcapQueue;
+use crate::port::xdp_open::{Opening, XdpOptions, open};
+use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
+use crate::snapshot::Directions;
+
+/// How long a filter may take to be attached at the start.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most of a capture that is held in memory.
+const PCAP_BYTES_MAX: usize = 256 << 20;
+
+/// A dataplane made of a configuration, with all its filters, not going yet.
+pub struct Assembly {
+    /// The threads.
+    pub runtime: Runtime,
+    openings: Vec<Opening>,
+    watches: Vec<LinkWatch>,
+}
+
+/// A port while the dataplane is put together.
+struct Built {
+    name: String,
+    lanes: Vec<LaneId>,
+    watched: Option<Watched>,
+}
+
+/// Makes it. What was opened before an error is closed again.
+pub fn assemble(config: &Config) -> Result<Assembly, Error> {
+    let pages = match config.pool.hugepages {
+        config::HugePages::Auto => Pages::Auto,
+        config::HugePages::Require => Pages::Huge,
+        config::HugePages::Never => Pages::Plain,
+    };
+    let arena = Arc::new(Arena::new(*config.pool.frames.as_ref(), *config.pool.frame_size.as_ref(), pages)?);
+    let cores = config.runtime.cores.as_ref();
+    let settings = Settings {
+        cores: if cores.is_empty() { vec![None] } else { cores.iter().map(|c| Some(*c)).collect() },
+        burst: *config.runtime.burst.as_ref(),
+        adaptive: config.runtime.mode == config::Mode::Adaptive,
+        stall: Duration::from_millis(*config.runtime.stall_ms.as_ref()),
+    };
+    let workers = settings.cores.len();
+    let mut builder = Builder::new(arena.pool.clone(), settings);
+    let mut built = Vec::new();
+    for (i, port) in config.port.iter().enumerate() {
+        // Both ends of a wire spread their queues over the workers alike, beginning where the wire says.
+        let wire =
+            config.wire.iter().position(|w| [w.a.as_ref(), w.b.as_ref()].contains(&port.name.as_ref()));
+        let first_worker = wire.unwrap_or(i);
+        built.push(build_port(&mut builder, port, &arena, first_worker, workers)?);
+    }
+    for wire in &config.wire {
+        let lanes = |name: &String| built.iter().find(|b| b.name == *name).map_or(&[][..], |b| &b.lanes);
+        for (a, b) in lanes(wire.a.as_ref()).iter().zip(lanes(wire.b.as_ref())) {
+            builder.wire(*a, *b);
+        }
+    }
+    let runtime = builder.start().map_err(|e| Error::new("NKE-RT-005", e.to_string()))?;
+    let mut openings = Vec::new();
+    let mut watches = Vec::new();
+    for watched in built.into_iter().filter_map(|b| b.watched) {
+        openings.push(watched.opening.clone());
+        let (shared, mailboxes) = (runtime.shared().clone(), runtime.mailboxes().to_vec());
+        let watch = LinkWatch::start(watched, arena.clone(), shared, mailboxes);
+        watches.push(watch.map_err(|e| Error::new("NKE-RT-005", e.to_string()))?);
+    }
+    let control = runtime.control();
+    crate::demo::register_builtin(&control)?;
+    for filter in &config.filter {
+        control.attach(attach_spec(filter))?.wait(PATIENCE)?;
+    }
+    Ok(Assembly { runtime, openings, watches })
+}
+
+impl Assembly {
+    /// Ends everything; devices are the kernel's again.
+    pub fn stop(self) -> Account {
+        drop(self.watches);
+        // Programs come off first: the kernel handles what arrives from here on.
+        self.openings.iter().for_each(Opening::clear);
+        self.runtime.stop()
+    }
+}
+
+fn build_port(
+    builder: &mut Builder,
+    port: &Port,
+    arena: &Arena,
+    first_worker: usize,
+    workers: usize,
+) -> Result<Built, Error> {
+    let name = port.name.as_ref().clone();
+    let worker = |queue: usize| (first_worker + queue) % workers;
+    if port.kind == PortKind::AfXdp {
+        return build_xdp(builder, port, arena, name, worker);
+    }
+    let (kind, queue): (_, Box<dyn Queue>) = match port.kind {
+        PortKind::Pcap => {
+            let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
+            let queue = PcapQueue::open(
+                path(&port.read).as_deref(),
+                path(&port.write).as_deref(),
+                port.looped,
+                PCAP_BYTES_MAX,
+            );
+            let queue = queue.map_err(|e| Error::new("NKE-DEV-001", format!("port `{name}`: {e}")))?;
+            ("pcap", Box::new(queue))
+        }
+        _ if port.role == Some(Role::Sink) => {
+            ("memory", Box::new(Sink::new(Arc::new(SinkTally::new(1)), 0, None)))
+        }
+        _ => {
+            let frames = FrameSet::udp(*port.flows.as_ref(), *port.size.as_ref());
+            let control = Arc::new(SourceControl::default());
+            ("memory", Box::new(Source::new(frames, control, Instant::now(), false, port.rate_pps)))
+        }
+    };
+    let interface = builder.plain_interface(&name, kind, worker(0));
+    let lanes = vec![builder.queue(interface, worker(0), queue)];
+    Ok(Built { name, lanes, watched: None })
+}
+
+fn build_xdp(
+    builder: &mut Builder,
+    port: &Port,
+    arena: &Arena,
+    name: String,
+    worker: impl Fn(usize) -> usize,
+) -> Result<Built, Error> {
+    let options = xdp_options(port);
+    if !port.force && matches!(options.selection, Selection::All) {
+        guard::check(&options)?;
+    }
+    let rcvif = builder.interfaces() as u16;
+    let opened = open(&options, arena, rcvif)?;
+    let ifindex = opened.hold.link.ifindex();
+    let opening = Opening::default();
+    opening.set(opened.hold, opened.tallies);
+    let interface: IfIndex = builder.interface(&name, "af_xdp", worker(0), opened.facts, opening.telemetry());
+    let queues = opened.queues.into_iter().enumerate();
+    let lanes: Vec<_> =
+        queues.map(|(i, queue)| builder.queue(interface, worker(i), Box::new(queue))).collect();
+    let watched = Watched { options, interface, ifindex, lanes: lanes.clone(), opening };
+    Ok(Built { name, lanes, watched: Some(watched) })
+}
+
+fn xdp_options(port: &Port) -> XdpOptions {
+    let matches = port.select.iter().map(|m| Match {
+        ethertype: m.ethertype,
+        vlan: m.vlan,
+        protocol: m.protocol,
+        src_port: m.src_port,
+        dst_port: m.dst_port,
+    });
+    XdpOptions {
+        device: port.device.clone().unwrap_or_default(),
+        netns: port.netns.clone(),
+        queues: *port.queues.as_ref(),
+        attach: match port.xdp {
+            config::Xdp::Auto => AttachMode::Auto,
+            config::Xdp::Native => AttachMode::Native,
+            config::Xdp::Generic => AttachMode::Generic,
+        },
+        bind: match port.bind {
+            config::Bind::Auto => BindMode::Auto,
+            config::Bind::Copy => BindMode::Copy,
+            config::Bind::ZeroCopy => BindMode::ZeroCopy,
+        },
+        rx_ring: *port.rx_ring.as_ref(),
+        tx_ring: *port.tx_ring.as_ref(),
+        jumbo: port.jumbo,
+        need_wakeup: port.need_wakeup,
+        busy_poll: (port.busy_poll_us > 0).then(|| BusyPoll {
+            usecs: port.busy_poll_us,
+            budget: 64,
+            prefer: true,
+        }),
+        selection: if port.select.is_empty() { Selection::All } else { Selection::Any(matches.collect()) },
+    }
+}
+
+fn attach_spec(filter: &config::Filter) -> AttachSpec {
+    let mut spec = AttachSpec::kind(&filter.kind, filter.port.as_ref());
+    spec.directions = match filter.direction {
+        config::Direction::Input => Directions::INPUT,
+        config::Direction::Output => Directions::OUTPUT,
+        config::Direction::Both => Directions::BOTH,
+    };
+    spec.protocol = filter.protocol.as_ref().and_then(|p| config::ethertype(p.as_ref()));
+    spec.cookie = Cookie(filter.cookie);
+    let args = filter.args.iter().map(|(name, value)| {
+        let value = match value {
+            config::Arg::Switch(on) => ArgValue::Switch(*on),
+            config::Arg::Number(n) => ArgValue::Number(*n),
+            config::Arg::Text(text) => ArgValue::Text(text.clone()),
+        };
+        (name.clone(), value)
+    });
+    spec.args = Args(args.collect());
+    spec
+}

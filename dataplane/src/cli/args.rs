@@ -1,0 +1,166 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Network kernel extensions for Linux, in user space, at poll-mode speed.
+#[derive(Parser, Debug)]
+#[command(name = "nke", version, about)]
+pub(super) struct Cli {
+    /// Control socket of the running dataplane.
+    #[arg(long, global = true, default_value = crate::DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Show traffic, filters that come and go under load, and the account at the end.
+    Demo {
+        /// Over real AF_XDP on veth, in network namespaces of its own (root).
+        #[arg(long)]
+        veth: bool,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+        /// How long.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        /// Filters that stay attached meanwhile.
+        #[arg(long, default_value_t = 1)]
+        filters: usize,
+    },
+    /// Carry out a configuration until SIGINT or SIGTERM.
+    Run {
+        /// The file.
+        #[arg(short, long)]
+        config: PathBuf,
+    },
+    /// Look at configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look for what would keep NKE from working, on this machine or with this device.
+    Doctor {
+        /// The device.
+        device: Option<String>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show tables of the running dataplane.
+    Show {
+        /// Which one.
+        what: What,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Attach a filter to a port.
+    Attach {
+        /// Kind of filter: count, drop, mirror.
+        kind: String,
+        /// The port.
+        #[arg(long)]
+        port: String,
+        /// What it sees.
+        #[arg(long, default_value = "both")]
+        direction: Direction,
+        /// Only this protocol: ip, ip6, arp, or an ethertype such as 0x88cc.
+        #[arg(long)]
+        protocol: Option<String>,
+        /// Handed back to the filter.
+        #[arg(long, default_value_t = 0)]
+        cookie: u64,
+        /// Argument of the filter, NAME=VALUE.
+        #[arg(long = "arg", value_parser = name_value)]
+        args: Vec<(String, String)>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Detach a filter, and say what it did.
+    Detach {
+        /// Its number, as `show filters` tells.
+        id: u32,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain an error by its id, or list them all.
+    Explain {
+        /// The id.
+        id: Option<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ConfigCommand {
+    /// Say everything that is wrong with a file.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a file with every default filled in.
+    Show {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum What {
+    Interfaces,
+    Filters,
+    Workers,
+    Drops,
+    Ledger,
+}
+
+impl What {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            What::Interfaces => "interfaces",
+            What::Filters => "filters",
+            What::Workers => "workers",
+            What::Drops => "drops",
+            What::Ledger => "ledger",
+        }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum Direction {
+    Input,
+    Output,
+    Both,
+}
+
+impl Direction {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Direction::Input => "input",
+            Direction::Output => "output",
+            Direction::Both => "both",
+        }
+    }
+}
+
+fn name_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        assert_eq!(name_value("match=udp port=5"), Ok(("match".into(), "udp port=5".into())));
+        assert!(name_value("x").is_err());
+    }
+}
