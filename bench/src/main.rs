@@ -1,44 +1,60 @@
-//! nke-bench
-#![allow(missing_docs)]
+//! `nke-bench`: what NKE costs, beside what a user would otherwise run, in the same interleaved run.
+
 mod memory_rig;
 mod noop;
-use nke_dataplane::control_handle::AttachSpec;
-use nke_dataplane::snapshot::Directions;
-use std::time::{Duration, Instant};
+mod peers;
+mod pipeline;
+mod reconf;
+mod stats;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
 #[global_allocator]
-static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    for _ in 0..3 {
-        for flows in [1, 256, 65536] {
-            for (n, look) in [(0, false), (1, false), (4, false), (16, false), (16, true)] {
-                let mut rig = memory_rig::Rig::new(
-                    flows,
-                    Some(1),
-                    std::env::args().nth(1).map_or(64, |s| s.parse().unwrap_or(64)),
-                )
-                .unwrap_or_else(|e| panic!("{e}"));
-                rig.runtime.go();
-                let c = rig.runtime.control();
-                for _ in 0..n {
-                    let f: Box<dyn nke_filters::InterfaceFilter> =
-                        if look { Box::new(noop::Look) } else { Box::new(noop::Noop) };
-                    let mut s = AttachSpec::instance("noop", "a", f);
-                    s.directions = Directions::INPUT;
-                    c.attach(s)
-                        .and_then(|t| t.wait(Duration::from_secs(1)))
-                        .unwrap_or_else(|e| panic!("{e}"));
-                }
-                std::thread::sleep(Duration::from_millis(50));
-                let (t, p) = (Instant::now(), rig.sink.packets());
-                std::thread::sleep(Duration::from_millis(300));
-                let (dt, dp) = (t.elapsed(), rig.sink.packets() - p);
-                println!(
-                    "flows {flows} filters {n} look {look}: {:.2} ns/pkt",
-                    dt.as_nanos() as f64 / dp as f64
-                );
-                let a = rig.runtime.stop();
-                assert_eq!(a.free, a.capacity);
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Benchmarks of NKE and its peers.
+#[derive(Parser)]
+#[command(name = "nke-bench", version)]
+struct Cli {
+    /// One JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Cost per packet in memory: source, filter stage, sink; beside DPDK's testpmd on the pcap vdev.
+    Pipeline(pipeline::Options),
+    /// Throughput and latency over veth, beside DPDK's testpmd on AF_XDP and the kernel's bridge (root).
+    Wire(wire::Options),
+    /// Attach and detach under load: packets lost, blocked time, detach latency.
+    Reconf(reconf::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.scenario {
+        Scenario::Pipeline(options) => pipeline::run(options),
+        Scenario::Wire(options) => wire::run(options),
+        Scenario::Reconf(options) => reconf::run(options),
+    };
+    match result {
+        Ok(report) => {
+            if cli.json {
+                println!("{:#}", report.json);
+            } else {
+                print!("{}", report.text);
             }
+            if report.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(e) => {
+            eprintln!("nke-bench: {e}");
+            ExitCode::FAILURE
         }
     }
 }

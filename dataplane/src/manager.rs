@@ -370,6 +370,8 @@ impl Manager {
     fn finish_detaching(&mut self) {
         let publisher = &self.publisher;
         let passed: Vec<_> = self.draining.extract_if(.., |d| publisher.passed(d.generation)).collect();
+        // What they passed is not referred to by any worker, but may be by a snapshot that was not taken back yet.
+        while self.publisher.reclaim().is_some() {}
         for draining in passed {
             let grace_us = micros(draining.asked);
             let attachment = draining.attachment;

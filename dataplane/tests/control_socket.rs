@@ -175,7 +175,16 @@ fn hostile_clients_hurt_nobody_else() {
             }
         });
         scope.spawn(|| {
-            let mut client = Client::connect(&path).unwrap();
+            // A crowd may fill every slot for a moment; whoever has one keeps it.
+            let mut client = loop {
+                let mut client = Client::connect(&path).unwrap();
+                match client.call("show", Value::Null) {
+                    Ok(_) => break client,
+                    Err(e) => {
+                        assert!(["NKE-CTL-FULL", "NKE-CTL-NOT-RUNNING"].contains(&e.id.as_str()), "{e:?}")
+                    }
+                }
+            };
             let mut n = 0;
             while Instant::now() < end {
                 assert_eq!(client.call("show", json!(n)), Ok(json!(n)));
@@ -184,7 +193,11 @@ fn hostile_clients_hurt_nobody_else() {
             assert!(n > 20, "served throughout: {n}");
         });
     });
-    assert!(good(&place).is_ok());
+    let patience = Instant::now() + Duration::from_secs(10);
+    while good(&place).is_err() {
+        assert!(Instant::now() < patience, "nobody is served any more");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let seen = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
     let counters = server.counters();
     assert!(seen(&counters.garbage) > 0 && seen(&counters.timed_out) > 0);

@@ -128,9 +128,11 @@ fn ask(socket: &Path, verb: &str, args: Value) -> Result<Value, Error> {
 fn show_demo(veth: bool, json: bool, duration: Duration, filters: usize) -> Result<(), Trouble> {
     let failed = |e: io::Error| Error::new(if veth { "NKE-LAB-001" } else { "NKE-RT-005" }, e.to_string());
     let report = if veth {
-        demo::run_veth(&VethDemo { duration })?
+        demo::run_veth(&VethDemo { duration, cycles: u64::MAX })?
     } else {
-        demo::run_memory(&MemoryDemo { duration, filters }).map_err(failed)?.map_err(Error::from)?
+        demo::run_memory(&MemoryDemo { duration, cycles: u64::MAX, filters })
+            .map_err(failed)?
+            .map_err(Error::from)?
     };
     if json {
         print_json(&serde_json::to_value(&report).map_err(|e| Error::new("NKE-RT-005", e.to_string()))?);

@@ -23,6 +23,8 @@ const FRAME_BYTES: usize = 60;
 pub struct MemoryDemo {
     /// How long filters come and go.
     pub duration: Duration,
+    /// Cycles of attach and detach at most.
+    pub cycles: u64,
     /// Further filters that stay attached meanwhile.
     pub filters: usize,
 }
@@ -55,7 +57,7 @@ pub fn run(demo: &MemoryDemo) -> io::Result<Result<Report, Fault>> {
         }
         runtime.go();
         let (begin, offered_before) = (Instant::now(), source.offered.get());
-        let cycles = cycle(&control, "source", begin + demo.duration, u64::MAX, || false)?;
+        let cycles = cycle(&control, "source", begin + demo.duration, demo.cycles, || false)?;
         let seconds = begin.elapsed().as_secs_f64();
         let rate = (source.offered.get() - offered_before) as f64 / seconds;
         let unloaded = unload(&control, "count", "source", 3)?;

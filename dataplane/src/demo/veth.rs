@@ -27,11 +27,13 @@ use crate::port::xdp_open::{Opening, XdpOptions, open};
 use crate::runtime::{Builder, LaneId, Runtime, Settings};
 use crate::signals::Signals;
 
-const FRAMES: u32 = 16384;
+const FRAMES: u32 = 32768;
+/// Entries of the rings: what the generator sends while a busy machine does something else.
+const RING: u32 = 8192;
 const FRAME_BYTES: usize = 60;
 const FLOWS: usize = 256;
 /// Packets per second: well below what veth in copy mode carries, so that a loss would be ours.
-const RATE: u32 = 150_000;
+const RATE: u32 = 100_000;
 /// Frames the generator sends at a time: it pays for kernel set-up each time, so not too few.
 const CHUNK: u32 = RATE / 2;
 
@@ -40,6 +42,8 @@ const CHUNK: u32 = RATE / 2;
 pub struct VethDemo {
     /// How long filters come and go.
     pub duration: Duration,
+    /// Cycles of attach and detach at most.
+    pub cycles: u64,
 }
 
 fn lab_error(e: impl ToString) -> Error {
@@ -71,7 +75,7 @@ pub fn run(demo: &VethDemo) -> Result<Report, Error> {
         let begin = Instant::now();
         let ended = || signals.pending() || generator.is_finished();
         let shown = (|| {
-            let cycles = cycle(&control, "n0", begin + demo.duration, u64::MAX, ended)?;
+            let cycles = cycle(&control, "n0", begin + demo.duration, demo.cycles, ended)?;
             let seconds = begin.elapsed().as_secs_f64();
             Ok::<_, Error>((cycles, seconds, unload(&control, "count", "n0", 3)?))
         })();
@@ -124,7 +128,12 @@ fn build(arena: &Arena, netns: &str) -> Result<(Runtime, Vec<Opening>, String), 
     let mut lanes: Vec<LaneId> = Vec::new();
     let mut modes = String::new();
     for (i, device) in ["n0", "n1"].into_iter().enumerate() {
-        let options = XdpOptions { netns: Some(netns.to_owned()), ..XdpOptions::device(device) };
+        let options = XdpOptions {
+            netns: Some(netns.to_owned()),
+            rx_ring: RING,
+            tx_ring: RING,
+            ..XdpOptions::device(device)
+        };
         let port = open(&options, arena, i as u16)?;
         let fact = |name| port.facts.iter().find(|(n, _)| *n == name).map_or("", |(_, v)| v);
         modes = format!("AF_XDP {}, XDP {}, {}", fact("bind"), fact("xdp"), fact("memory"));

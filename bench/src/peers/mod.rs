@@ -1,0 +1,4 @@
+//! What a user would otherwise run.
+
+pub mod hugepages;
+pub mod testpmd;
