@@ -1,4 +1,4 @@
-//! AF_XDP sockets in pure Rust.
+//! AF_XDP sockets in pure Rust. The README has an example and the traps.
 //!
 //! An AF_XDP socket gives a process the packets of one queue of one network device through four rings in shared
 //! memory, without a system call per packet. This crate has the parts: the memory ([`Umem`]), the sockets with their
@@ -42,3 +42,8 @@ pub use socket::{
     statistics_of, wait,
 };
 pub use umem::{Backing, Pages, Umem, UmemConfig};
+
+/// The README's example, kept compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

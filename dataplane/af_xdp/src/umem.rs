@@ -110,7 +110,7 @@ impl Umem {
         keep: Box<dyn Any + Send + Sync>,
     ) -> Result<Umem, Error> {
         let need = check(&config)?;
-        if len < need || base.as_ptr() as usize % 4096 != 0 {
+        if len < need || !(base.as_ptr() as usize).is_multiple_of(4096) {
             return Err(Error::new(
                 "AFXDP-UMEM-MEMORY",
                 format!("use {len} bytes of the caller's memory"),

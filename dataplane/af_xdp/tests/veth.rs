@@ -1,4 +1,5 @@
 //! Sockets and programs on real veth pairs. Needs root; see `common`.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod common;
 

@@ -3,77 +3,7 @@
 //! The verifier refuses code that cannot be reached, so whoever emits must emit only what some path needs.
 
 use super::Map;
-
-/// One instruction as the kernel reads it.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Insn {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    imm: i32,
-}
-
-/// A register.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(dead_code, reason = "the full set, so that numbers stay right")]
-pub(crate) enum Reg {
-    /// Result of calls, and of the program.
-    R0 = 0,
-    R1,
-    R2,
-    R3,
-    R4,
-    R5,
-    /// From here on kept across calls.
-    R6,
-    R7,
-    R8,
-    R9,
-    /// Frame pointer, read only.
-    Fp,
-}
-
-/// Width of a memory access.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Width {
-    Byte = 0x10,
-    Half = 0x08,
-    Word = 0x00,
-    Double = 0x18,
-}
-
-/// Condition of a jump, unsigned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum If {
-    Equal = 0x10,
-    Greater = 0x20,
-    GreaterEqual = 0x30,
-    Less = 0xa0,
-    NotEqual = 0x50,
-}
-
-/// Arithmetic on 64 bits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Op {
-    Add = 0x00,
-    Sub = 0x10,
-    And = 0x50,
-    ShiftLeft = 0x60,
-    ShiftRight = 0x70,
-    Modulo = 0x90,
-    Move = 0xb0,
-}
-
-/// Functions of the kernel (`linux/bpf.h`).
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Helper {
-    MapLookup = 1,
-    KtimeGetNs = 5,
-    Redirect = 23,
-    RedirectMap = 51,
-}
+use super::insn::*;
 
 /// A place to jump to, placed before or after the jump.
 #[derive(Clone, Copy, Debug)]
@@ -86,14 +16,6 @@ pub(crate) struct Asm {
     labels: Vec<Option<usize>>,
     jumps: Vec<(usize, Label)>,
 }
-
-const LDX_MEM: u8 = 0x61;
-const STX_MEM: u8 = 0x63;
-const ALU64_IMM: u8 = 0x07;
-const ALU64_REG: u8 = 0x0f;
-const JMP_IMM: u8 = 0x05;
-const JMP_REG: u8 = 0x0d;
-const BYTE_SWAP_16: u8 = 0xdc;
 
 impl Asm {
     fn emit(&mut self, code: u8, dst: Reg, src: u8, offset: i16, imm: i32) -> &mut Self {
@@ -111,6 +33,16 @@ impl Asm {
         self.emit(STX_MEM | width as u8, dst, src as u8, offset, 0)
     }
 
+    /// `*(dst + offset) = imm`
+    pub(crate) fn store_imm(&mut self, width: Width, dst: Reg, offset: i16, imm: i32) -> &mut Self {
+        self.emit(ST_MEM | width as u8, dst, 0, offset, imm)
+    }
+
+    /// `{ *dst += src; src = what *dst was }`, eight bytes, atomic among all CPUs.
+    pub(crate) fn fetch_add(&mut self, dst: Reg, src: Reg) -> &mut Self {
+        self.emit(STX_ATOMIC_DOUBLE, dst, src as u8, 0, FETCH_ADD)
+    }
+
     /// `dst = dst op imm`
     pub(crate) fn op(&mut self, op: Op, dst: Reg, imm: i32) -> &mut Self {
         self.emit(ALU64_IMM | op as u8, dst, 0, 0, imm)
@@ -121,16 +53,19 @@ impl Asm {
         self.emit(ALU64_REG | op as u8, dst, src as u8, 0, 0)
     }
 
-    /// Turns the low 16 bits from network into host order (and back), clearing the rest.
-    pub(crate) fn swap16(&mut self, dst: Reg) -> &mut Self {
-        self.emit(BYTE_SWAP_16, dst, 0, 0, 16)
+    /// Turns the low `bits` (16 or 64) from network into host order (and back), clearing the rest.
+    pub(crate) fn swap(&mut self, dst: Reg, bits: i32) -> &mut Self {
+        self.emit(TO_BIG_ENDIAN, dst, 0, 0, bits)
     }
 
     /// `dst = map`
     pub(crate) fn load_map(&mut self, dst: Reg, map: &Map) -> &mut Self {
-        // A 64-bit load takes two slots; source 1 says that the number is a map's descriptor.
-        self.emit(0x18, dst, 1, 0, map.fd());
-        self.emit(0, Reg::R0, 0, 0, 0)
+        self.emit(LDDW, dst, PSEUDO_MAP_FD, 0, map.fd()).emit(0, Reg::R0, 0, 0, 0)
+    }
+
+    /// `dst = &map[0]`; for arrays that are not per CPU. Saves the lookup and its null check.
+    pub(crate) fn load_map_value(&mut self, dst: Reg, map: &Map) -> &mut Self {
+        self.emit(LDDW, dst, PSEUDO_MAP_VALUE, 0, map.fd()).emit(0, Reg::R0, 0, 0, 0)
     }
 
     /// A new label, not placed yet.
@@ -145,13 +80,13 @@ impl Asm {
         self
     }
 
-    /// `if left cond imm goto label`
+    /// `if left condition imm goto label`
     pub(crate) fn jump_if(&mut self, condition: If, left: Reg, imm: i32, label: Label) -> &mut Self {
         self.jumps.push((self.insns.len(), label));
         self.emit(JMP_IMM | condition as u8, left, 0, 0, imm)
     }
 
-    /// `if left cond right goto label`
+    /// `if left condition right goto label`
     pub(crate) fn jump_if_reg(&mut self, condition: If, left: Reg, right: Reg, label: Label) -> &mut Self {
         self.jumps.push((self.insns.len(), label));
         self.emit(JMP_REG | condition as u8, left, right as u8, 0, 0)
@@ -165,16 +100,15 @@ impl Asm {
 
     /// Calls a function of the kernel.
     pub(crate) fn call(&mut self, helper: Helper) -> &mut Self {
-        self.emit(0x85, Reg::R0, 0, 0, helper as i32)
+        self.emit(CALL, Reg::R0, 0, 0, helper as i32)
     }
 
     /// Ends the program with the value of R0.
     pub(crate) fn exit(&mut self) -> &mut Self {
-        self.emit(0x95, Reg::R0, 0, 0, 0)
+        self.emit(EXIT, Reg::R0, 0, 0, 0)
     }
 
-    /// `R0 = address of the map's entry with the number in R2`; goes to `absent` if there is none. Uses R1 to R5 and
-    /// eight bytes of stack at -8.
+    /// `R0 = &map[R2]`, or `goto absent` if there is no such entry. R1 to R5 are lost, and four bytes of stack at -4.
     pub(crate) fn look_up(&mut self, map: &Map, absent: Label) -> &mut Self {
         self.store(Width::Word, Reg::Fp, -4, Reg::R2)
             .op_reg(Op::Move, Reg::R2, Reg::Fp)
@@ -184,26 +118,92 @@ impl Asm {
             .jump_if(If::Equal, Reg::R0, 0, absent)
     }
 
-    /// Adds `amount` to entry `key` of a per-CPU array. Uses what [`Asm::look_up`] uses.
-    pub(crate) fn count(&mut self, map: &Map, key: i32, amount: Reg) -> &mut Self {
-        let absent = self.label();
-        self.op(Op::Move, Reg::R2, key)
-            .look_up(map, absent)
-            .load(Width::Double, Reg::R1, Reg::R0, 0)
-            .op_reg(Op::Add, Reg::R1, amount)
-            .store(Width::Double, Reg::R0, 0, Reg::R1)
-            .place(absent)
-    }
-
     /// The finished code.
     ///
     /// # Panics
-    /// When a label was never placed: a mistake in the emitter, found by its first test.
+    /// When a label was never placed, or is out of a jump's reach: mistakes in the emitter, found by its first test.
     pub(crate) fn finish(mut self) -> Vec<Insn> {
         for (at, label) in self.jumps {
             let Some(to) = self.labels[label.0] else { panic!("label {} was never placed", label.0) };
-            self.insns[at].offset = (to as i64 - at as i64 - 1) as i16;
+            // Counted from the instruction after the jump.
+            let distance = to as i64 - at as i64 - 1;
+            let Ok(offset) = i16::try_from(distance) else { panic!("a jump over {distance} instructions") };
+            self.insns[at].offset = offset;
         }
         self.insns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(code: &[Insn]) -> Vec<(u8, u8, i16, i32)> {
+        code.iter().map(|i| (i.code, i.registers, i.offset, i.imm)).collect()
+    }
+
+    #[test]
+    fn instructions_are_encoded_as_the_manual_says() {
+        let mut asm = Asm::default();
+        asm.op(Op::Move, Reg::R0, 2)
+            .op_reg(Op::Move, Reg::R6, Reg::R1)
+            .load(Width::Word, Reg::R7, Reg::R6, 4)
+            .load(Width::Byte, Reg::R1, Reg::R7, 9)
+            .store(Width::Double, Reg::Fp, -8, Reg::R9)
+            .store_imm(Width::Half, Reg::R7, 12, 0x0800)
+            .fetch_add(Reg::R1, Reg::R2)
+            .op(Op::ShiftRight, Reg::R3, 16)
+            .op(Op::Xor, Reg::R3, -1)
+            .swap(Reg::R9, 16)
+            .call(Helper::RedirectMap)
+            .exit();
+        let expected = [
+            (0xb7, 0x00, 0, 2),
+            (0xbf, 0x16, 0, 0),
+            (0x61, 0x67, 4, 0),
+            (0x71, 0x71, 9, 0),
+            (0x7b, 0x9a, -8, 0),
+            (0x6a, 0x07, 12, 0x0800),
+            (0xdb, 0x21, 0, 1),
+            (0x77, 0x03, 0, 16),
+            (0xa7, 0x03, 0, -1),
+            (0xdc, 0x09, 0, 16),
+            (0x85, 0x00, 0, 51),
+            (0x95, 0x00, 0, 0),
+        ];
+        assert_eq!(fields(&asm.finish()), expected);
+    }
+
+    #[test]
+    fn jumps_count_from_the_next_instruction() {
+        let mut asm = Asm::default();
+        let (near, far) = (asm.label(), asm.label());
+        asm.jump_if(If::Equal, Reg::R1, 7, far)
+            .jump_if_reg(If::Greater, Reg::R1, Reg::R2, near)
+            .jump(near)
+            .place(near)
+            .op(Op::Move, Reg::R0, 0)
+            .place(far)
+            .exit();
+        let expected =
+            [(0x15, 0x01, 3, 7), (0x2d, 0x21, 1, 0), (0x05, 0, 0, 0), (0xb7, 0, 0, 0), (0x95, 0, 0, 0)];
+        assert_eq!(fields(&asm.finish()), expected);
+    }
+
+    #[test]
+    fn jumps_go_back_too() {
+        let mut asm = Asm::default();
+        let again = asm.label();
+        asm.place(again).op(Op::Add, Reg::R1, 1).jump_if(If::Less, Reg::R1, 9, again);
+        assert_eq!(fields(&asm.finish()), [(0x07, 0x01, 0, 1), (0xa5, 0x01, -2, 9)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "never placed")]
+    fn a_forgotten_label_is_found() {
+        let mut asm = Asm::default();
+        let label = asm.label();
+        asm.jump(label);
+        asm.finish();
     }
 }

@@ -1,17 +1,20 @@
 //! Which packets a program selects, and the code that finds out.
 //!
 //! The code reads Ethernet, up to two VLAN tags, IPv4 with options or the fixed IPv6 header, and ports. What it cannot
-//! read does not match, and so goes to the kernel: truncated frames, ports behind IPv6 extension headers, and ports of
-//! fragments other than the first, which have none.
+//! read does not match, and so goes to the kernel: truncated frames, malformed headers, ports behind IPv6 extension
+//! headers, and ports of fragments other than the first, which have none. Whoever selects by port therefore leaves the
+//! later fragments of a selected packet to the kernel, which cannot put it together.
 
-use crate::bpf::asm::{Asm, If, Label, Op, Reg, Width};
+use crate::bpf::asm::{Asm, Label};
+use crate::bpf::insn::{If, Op, Reg, Width};
 
 /// Conditions that must all hold. Without any it matches everything.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Match {
     /// Network protocol, behind VLAN tags if there are any.
     pub ethertype: Option<u16>,
-    /// VLAN id of the outer or the inner tag.
+    /// VLAN id of the outer or the inner tag. Only tags inside the frame are seen: a device that takes them out needs
+    /// `ethtool -K DEVICE rxvlan off`.
     pub vlan: Option<u16>,
     /// Transport protocol of IPv4, or next header of IPv6.
     pub protocol: Option<u8>,
@@ -21,8 +24,19 @@ pub struct Match {
     pub dst_port: Option<u16>,
 }
 
+impl Match {
+    /// Two matches, to be ORed: as this one, with `port` at either end.
+    pub fn either_port(self, port: u16) -> [Match; 2] {
+        let from = Match { src_port: Some(port), ..self.clone() };
+        [from, Match { dst_port: Some(port), ..self }]
+    }
+}
+
 /// Most matches in one program.
 pub const MATCHES_MAX: usize = 64;
+
+/// Largest VLAN id.
+pub(super) const VLAN_MAX: u16 = 0xfff;
 
 /// Which packets go to the socket; all others go on to the kernel.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -98,7 +112,7 @@ fn ethernet(asm: &mut Asm, other: Label) {
         asm.op(Op::Move, Reg::R1, NONE).store(Width::Double, Reg::Fp, slot, Reg::R1);
     }
     need(asm, 14, other);
-    asm.load(Width::Half, Reg::R9, Reg::R7, 12).swap16(Reg::R9).op(Op::Add, Reg::R7, 14);
+    asm.load(Width::Half, Reg::R9, Reg::R7, 12).swap(Reg::R9, 16).op(Op::Add, Reg::R7, 14);
     let untagged = asm.label();
     for slot in [slot::OUTER_VLAN, slot::INNER_VLAN] {
         let tagged = asm.label();
@@ -107,11 +121,11 @@ fn ethernet(asm: &mut Asm, other: Label) {
             .place(tagged);
         need(asm, 4, other);
         asm.load(Width::Half, Reg::R1, Reg::R7, 0)
-            .swap16(Reg::R1)
+            .swap(Reg::R1, 16)
             .op(Op::And, Reg::R1, 0xfff)
             .store(Width::Double, Reg::Fp, slot, Reg::R1)
             .load(Width::Half, Reg::R9, Reg::R7, 2)
-            .swap16(Reg::R9)
+            .swap(Reg::R9, 16)
             .op(Op::Add, Reg::R7, 4);
     }
     asm.place(untagged).store(Width::Double, Reg::Fp, slot::ETHERTYPE, Reg::R9);
@@ -122,15 +136,19 @@ fn network(asm: &mut Asm, ports: bool) {
     let (ipv6, done) = (asm.label(), asm.label());
     asm.jump_if(If::Equal, Reg::R9, 0x86dd, ipv6).jump_if(If::NotEqual, Reg::R9, 0x0800, done);
     need(asm, 20, done);
-    asm.load(Width::Byte, Reg::R1, Reg::R7, 9).store(Width::Double, Reg::Fp, slot::PROTOCOL, Reg::R1);
+    // Version 4 and 5 to 15 words of header, in one comparison: R2 is then the words beyond 5.
+    asm.load(Width::Byte, Reg::R2, Reg::R7, 0)
+        .op(Op::Sub, Reg::R2, 0x45)
+        .jump_if(If::Greater, Reg::R2, 15 - 5, done)
+        .load(Width::Byte, Reg::R1, Reg::R7, 9)
+        .store(Width::Double, Reg::Fp, slot::PROTOCOL, Reg::R1);
     let transport = asm.label();
     if ports {
         asm.load(Width::Half, Reg::R1, Reg::R7, 6)
-            .swap16(Reg::R1)
+            .swap(Reg::R1, 16)
             .op(Op::And, Reg::R1, 0x1fff)
             .jump_if(If::NotEqual, Reg::R1, 0, done)
-            .load(Width::Byte, Reg::R2, Reg::R7, 0)
-            .op(Op::And, Reg::R2, 0xf)
+            .op(Op::Add, Reg::R2, 5)
             .op(Op::ShiftLeft, Reg::R2, 2)
             .op_reg(Op::Add, Reg::R7, Reg::R2)
             .jump(transport);
@@ -139,7 +157,11 @@ fn network(asm: &mut Asm, ports: bool) {
     }
     asm.place(ipv6);
     need(asm, 40, done);
-    asm.load(Width::Byte, Reg::R1, Reg::R7, 6).store(Width::Double, Reg::Fp, slot::PROTOCOL, Reg::R1);
+    asm.load(Width::Byte, Reg::R1, Reg::R7, 0)
+        .op(Op::And, Reg::R1, 0xf0)
+        .jump_if(If::NotEqual, Reg::R1, 0x60, done)
+        .load(Width::Byte, Reg::R1, Reg::R7, 6)
+        .store(Width::Double, Reg::Fp, slot::PROTOCOL, Reg::R1);
     if ports {
         asm.op(Op::Add, Reg::R7, 40).place(transport);
         let has_ports = asm.label();
@@ -150,7 +172,7 @@ fn network(asm: &mut Asm, ports: bool) {
         asm.jump_if(If::NotEqual, Reg::R1, libc::IPPROTO_SCTP, done).place(has_ports);
         need(asm, 4, done);
         for (offset, slot) in [(0, slot::SRC_PORT), (2, slot::DST_PORT)] {
-            asm.load(Width::Half, Reg::R1, Reg::R7, offset).swap16(Reg::R1).store(
+            asm.load(Width::Half, Reg::R1, Reg::R7, offset).swap(Reg::R1, 16).store(
                 Width::Double,
                 Reg::Fp,
                 slot,

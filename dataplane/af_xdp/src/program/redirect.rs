@@ -3,9 +3,11 @@
 use std::os::fd::RawFd;
 
 use super::link::{AttachMode, Link};
-use super::matcher::{self, MATCHES_MAX, Match, Selection};
-use super::{XDP_PASS, XDP_REDIRECT, load_error, xdp_md};
-use crate::bpf::asm::{Asm, Helper, If, Insn, Op, Reg, Width};
+use super::matcher::{self, MATCHES_MAX, Match, Selection, VLAN_MAX};
+use super::tally::{Tally, emit_length};
+use super::{Action, load_error, map_error, xdp_md};
+use crate::bpf::asm::Asm;
+use crate::bpf::insn::{Helper, If, Insn, Op, Reg, Width};
 use crate::bpf::{Map, MapKind, Program};
 use crate::error::{CAP_BPF, Error};
 
@@ -31,22 +33,28 @@ impl Default for ProgramConfig {
 pub struct Counters {
     /// Packets sent to a socket.
     pub redirected: u64,
+    /// Their bytes.
+    pub redirected_bytes: u64,
     /// Packets that were not selected.
     pub passed: u64,
+    /// Their bytes.
+    pub passed_bytes: u64,
     /// Packets that were selected, and passed because no socket is on their queue.
     pub no_socket: u64,
+    /// Their bytes.
+    pub no_socket_bytes: u64,
 }
 
 const PASSED: i32 = 0;
 const NO_SOCKET: i32 = 1;
 const REDIRECTED: i32 = 2;
-const COUNTERS: u32 = 3;
+const KEYS: u32 = 3;
 
 /// The program, loaded.
 pub struct Redirect {
     program: Program,
     sockets: Map,
-    counters: Map,
+    tally: Tally,
 }
 
 impl Redirect {
@@ -68,11 +76,15 @@ impl Redirect {
             }
             Selection::Any(matches) => matches,
         };
-        let sockets = Map::new(MapKind::XskMap, 4, config.queues.max(1)).map_err(|e| load_error(what, &e))?;
-        let counters = Map::new(MapKind::PerCpuArray, 8, COUNTERS).map_err(|e| load_error(what, &e))?;
-        let code = emit(matches, &sockets, &counters);
+        if let Some(vlan) = matches.iter().filter_map(|m| m.vlan).find(|v| *v > VLAN_MAX) {
+            let cause = format!("no frame has VLAN id {vlan}");
+            return Err(Error::new("AFXDP-PROGRAM-VLAN", what, cause, format!("give 0 to {VLAN_MAX}")));
+        }
+        let sockets = Map::new(MapKind::XskMap, 4, config.queues.max(1)).map_err(|e| map_error(what, &e))?;
+        let tally = Tally::new(KEYS).map_err(|e| map_error(what, &e))?;
+        let code = emit(matches, config.frags, &sockets, &tally);
         let program = Program::load(&code, "nke_redirect", config.frags).map_err(|e| load_error(what, &e))?;
-        Ok(Redirect { program, sockets, counters })
+        Ok(Redirect { program, sockets, tally })
     }
 
     /// Puts the program on `device`, in the calling thread's network namespace.
@@ -80,49 +92,72 @@ impl Redirect {
         Link::attach(&self.program, device, mode)
     }
 
-    /// Sends packets of `queue` to the socket with descriptor `fd`.
+    /// Sends packets of `queue` to the socket with descriptor `fd`, which must be bound to this queue of the device: the
+    /// kernel drops what is sent to a socket of another queue or device.
     pub fn insert(&self, queue: u32, fd: RawFd) -> Result<(), Error> {
         self.sockets.set(queue, fd as u32).map_err(|e| {
             let what = format!("send packets of queue {queue} to a socket");
             match e.raw_os_error() {
-                Some(libc::E2BIG) => {
-                    let cause = "the program was loaded for fewer queues";
-                    Error::new("AFXDP-PROGRAM-QUEUE", what, cause, "load it with a larger `queues`")
+                Some(libc::E2BIG) => beyond(what),
+                Some(errno @ (libc::EBADF | libc::EOPNOTSUPP | libc::ENOTSOCK)) => {
+                    let cause = format!("descriptor {fd} is not an AF_XDP socket");
+                    Error::new("AFXDP-PROGRAM-SOCKET", what, cause, "give the descriptor of an open `Socket`")
+                        .with_errno(errno)
                 }
                 _ => Error::privileged("AFXDP-PROGRAM-INSERT", what, &[CAP_BPF], &e),
             }
         })
     }
 
-    /// Lets packets of `queue` pass to the kernel again.
+    /// Lets packets of `queue` pass to the kernel again; also right if they do already. Closing a socket does it, too.
     pub fn remove(&self, queue: u32) -> Result<(), Error> {
+        let what = || format!("take the socket off queue {queue}");
         match self.sockets.remove(queue) {
-            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
-                let what = format!("take the socket off queue {queue}");
-                Err(Error::privileged("AFXDP-PROGRAM-REMOVE", what, &[CAP_BPF], &e))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(beyond(what())),
+            Err(e) => Err(Error::privileged("AFXDP-PROGRAM-REMOVE", what(), &[CAP_BPF], &e)),
         }
     }
 
     /// What was counted so far.
     pub fn counters(&self) -> Result<Counters, Error> {
-        let sum = |key: i32| {
-            self.counters.sum(key as u32).map_err(|e| {
-                Error::privileged("AFXDP-PROGRAM-COUNTERS", "read an XDP program's counters", &[CAP_BPF], &e)
-            })
-        };
-        Ok(Counters { redirected: sum(REDIRECTED)?, passed: sum(PASSED)?, no_socket: sum(NO_SOCKET)? })
+        let redirected = self.tally.read(REDIRECTED)?;
+        let passed = self.tally.read(PASSED)?;
+        let no_socket = self.tally.read(NO_SOCKET)?;
+        Ok(Counters {
+            redirected: redirected.packets,
+            redirected_bytes: redirected.bytes,
+            passed: passed.packets,
+            passed_bytes: passed.bytes,
+            no_socket: no_socket.packets,
+            no_socket_bytes: no_socket.bytes,
+        })
     }
 
-    /// Runs the program on `frame` without a device: whether it is selected. For tests of selections.
+    /// Number of the program, as `ip link` and bpftool show it.
+    pub fn id(&self) -> Result<u32, Error> {
+        let info = self.program.info().map(|info| info.id);
+        info.map_err(|e| {
+            Error::privileged("AFXDP-PROGRAM-ID", "ask for an XDP program's number", &[CAP_BPF], &e)
+        })
+    }
+
+    /// Runs the program on `frame` without a device, as if it came from queue 0; it is counted, and goes nowhere. For
+    /// tests of selections.
+    pub fn action_on(&self, frame: &[u8]) -> Result<Action, Error> {
+        let run = self.program.run(frame);
+        let run =
+            run.map_err(|e| Error::privileged("AFXDP-PROGRAM-RUN", "run an XDP program", &[CAP_BPF], &e))?;
+        Ok(Action::from_number(run.action))
+    }
+
+    /// Whether `frame` is selected, socket or not. To be asked while the program is on no device: it tells by the
+    /// counters.
     pub fn selects(&self, frame: &[u8]) -> Result<bool, Error> {
-        let before = self.counters()?;
-        self.program
-            .action_on(frame)
-            .map_err(|e| Error::privileged("AFXDP-PROGRAM-RUN", "run an XDP program", &[CAP_BPF], &e))?;
-        let after = self.counters()?;
-        Ok(after.passed == before.passed)
+        let before = self.tally.read(PASSED)?.packets;
+        self.action_on(frame)?;
+        Ok(self.tally.read(PASSED)?.packets == before)
     }
 
     pub(crate) fn program(&self) -> &Program {
@@ -130,9 +165,15 @@ impl Redirect {
     }
 }
 
-fn emit(matches: &[Match], sockets: &Map, counters: &Map) -> Vec<Insn> {
+fn beyond(what: String) -> Error {
+    let cause = "the program was loaded for fewer queues";
+    Error::new("AFXDP-PROGRAM-QUEUE", what, cause, "load it with a larger `queues`")
+}
+
+/// R6 is the context; from `count` on R7 is the action and R8 what to count.
+fn emit(matches: &[Match], frags: bool, sockets: &Map, tally: &Tally) -> Vec<Insn> {
     let mut asm = Asm::default();
-    let (matched, other) = (asm.label(), asm.label());
+    let (matched, other, count) = (asm.label(), asm.label(), asm.label());
     asm.op_reg(Op::Move, Reg::R6, Reg::R1);
     if !matches.is_empty() {
         asm.load(Width::Word, Reg::R7, Reg::R6, xdp_md::DATA).load(
@@ -142,25 +183,21 @@ fn emit(matches: &[Match], sockets: &Map, counters: &Map) -> Vec<Insn> {
             xdp_md::DATA_END,
         );
         matcher::emit(&mut asm, matches, matched, other);
-        asm.place(other).op(Op::Move, Reg::R9, 1).count(counters, PASSED, Reg::R9);
-        asm.op(Op::Move, Reg::R0, XDP_PASS).exit();
+        asm.place(other).op(Op::Move, Reg::R7, Action::Pass as i32).op(Op::Move, Reg::R8, PASSED).jump(count);
     }
-    let delivered = asm.label();
     asm.place(matched)
         .load(Width::Word, Reg::R2, Reg::R6, xdp_md::RX_QUEUE_INDEX)
         .load_map(Reg::R1, sockets)
         // What to do if no socket is there.
-        .op(Op::Move, Reg::R3, XDP_PASS)
+        .op(Op::Move, Reg::R3, Action::Pass as i32)
         .call(Helper::RedirectMap)
         .op_reg(Op::Move, Reg::R7, Reg::R0)
-        .op(Op::Move, Reg::R9, 1)
-        .jump_if(If::Equal, Reg::R7, XDP_REDIRECT, delivered)
-        .count(counters, NO_SOCKET, Reg::R9)
-        .op_reg(Op::Move, Reg::R0, Reg::R7)
-        .exit()
-        .place(delivered)
-        .count(counters, REDIRECTED, Reg::R9)
-        .op_reg(Op::Move, Reg::R0, Reg::R7)
-        .exit();
+        .op(Op::Move, Reg::R8, NO_SOCKET)
+        .jump_if(If::NotEqual, Reg::R7, Action::Redirect as i32, count)
+        .op(Op::Move, Reg::R8, REDIRECTED)
+        .place(count);
+    emit_length(&mut asm, Reg::R9, Reg::R6, frags);
+    tally.emit_add(&mut asm, Reg::R8, Reg::R9);
+    asm.op_reg(Op::Move, Reg::R0, Reg::R7).exit();
     asm.finish()
 }

@@ -1,4 +1,5 @@
 //! Veth pairs in network namespaces of the test's own, gone afterwards whatever happens.
+#![allow(clippy::unwrap_used, dead_code, reason = "shared by tests that use different parts")]
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,124 @@
+//! Maps: memory that programs and user space share.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use super::sys::{bpf, bpf_fd};
+
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP: libc::c_int = 1;
+const MAP_UPDATE: libc::c_int = 2;
+const MAP_DELETE: libc::c_int = 3;
+
+/// Kinds of maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MapKind {
+    Array = 2,
+    PerCpuArray = 6,
+    XskMap = 17,
+}
+
+/// A map with keys of four bytes.
+pub(crate) struct Map {
+    fd: OwnedFd,
+    value_size: usize,
+    /// How many copies of a value a lookup writes.
+    copies: usize,
+}
+
+#[repr(C)]
+struct Element {
+    fd: u32,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Map {
+    pub(crate) fn new(kind: MapKind, value_size: u32, entries: u32) -> io::Result<Map> {
+        #[repr(C)]
+        struct Attr {
+            kind: u32,
+            key_size: u32,
+            value_size: u32,
+            entries: u32,
+            flags: u32,
+        }
+        let copies = if kind == MapKind::PerCpuArray { possible_cpus()? } else { 1 };
+        let mut attr = Attr { kind: kind as u32, key_size: 4, value_size, entries, flags: 0 };
+        // SAFETY: MAP_CREATE reads this much of the attribute, without addresses, and returns a descriptor.
+        let fd = unsafe { bpf_fd(MAP_CREATE, &mut attr)? };
+        Ok(Map { fd, value_size: value_size as usize, copies })
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    fn element(&self, key: &u32, value: u64) -> Element {
+        let key = std::ptr::from_ref(key) as u64;
+        Element { fd: self.fd() as u32, _pad: 0, key, value, flags: 0 }
+    }
+
+    /// Sets an entry of four bytes.
+    pub(crate) fn set(&self, key: u32, value: u32) -> io::Result<()> {
+        assert_eq!(self.value_size, 4, "set is for values of four bytes");
+        let mut attr = self.element(&key, std::ptr::from_ref(&value) as u64);
+        // SAFETY: four bytes each are read at key and value, which are locals.
+        unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
+    }
+
+    /// Sets an entry of `N` times eight bytes.
+    pub(crate) fn set_words<const N: usize>(&self, key: u32, words: [u64; N]) -> io::Result<()> {
+        assert!(
+            self.value_size == N * 8 && self.copies == 1,
+            "the map's values are as large, and not per CPU"
+        );
+        let mut attr = self.element(&key, words.as_ptr() as u64);
+        // SAFETY: four bytes are read at key, the value's size at words.
+        unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
+    }
+
+    pub(crate) fn remove(&self, key: u32) -> io::Result<()> {
+        let mut attr = self.element(&key, 0);
+        // SAFETY: four bytes are read at key, a local.
+        unsafe { bpf(MAP_DELETE, &mut attr).map(drop) }
+    }
+
+    /// An entry of `N` counters of eight bytes, summed over all CPUs where each has its own.
+    pub(crate) fn sum<const N: usize>(&self, key: u32) -> io::Result<[u64; N]> {
+        assert_eq!(self.value_size, N * 8, "an entry has as many counters as are asked for");
+        let mut values = vec![[0u64; N]; self.copies];
+        let mut attr = self.element(&key, values.as_mut_ptr() as u64);
+        // SAFETY: the kernel writes `value_size` bytes for each copy, for which the vector has room.
+        unsafe { bpf(MAP_LOOKUP, &mut attr)? };
+        Ok(values.into_iter().fold([0; N], |sum, one| std::array::from_fn(|i| sum[i].wrapping_add(one[i]))))
+    }
+}
+
+/// CPUs to make room for in a lookup of per-CPU values: the kernel writes one value for each *possible* CPU, present or
+/// not. Their list may have gaps; one more than its last number is then more than enough.
+fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    last_cpu(&text).map(|n| n + 1).ok_or_else(|| io::Error::other(format!("possible CPUs: {text:?}")))
+}
+
+/// The last number of a list such as `0-3,8`.
+fn last_cpu(list: &str) -> Option<usize> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_cpu;
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(last_cpu("0\n"), Some(0));
+        assert_eq!(last_cpu("0-7\n"), Some(7));
+        assert_eq!(last_cpu("0,2-3,12\n"), Some(12));
+        assert_eq!(last_cpu("\n"), None);
+    }
+}
