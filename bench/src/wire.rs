@@ -242,6 +242,8 @@ struct Found {
 
 pub fn run(options: &Options) -> Result<Report, Error> {
     let peers = !options.no_peers;
+    // This thread, too, stays off the forwarder's core.
+    nke_dataplane::affinity::avoid(&[1])?;
     let mut who = vec![Who::Nke];
     let with_testpmd = peers && testpmd::installed();
     let _pages = if with_testpmd { Some(HugePages::reserve(700)?) } else { None };

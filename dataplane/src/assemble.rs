@@ -187,7 +187,7 @@ fn xdp_options(port: &Port) -> XdpOptions {
         tx_ring: *port.tx_ring.as_ref(),
         jumbo: port.jumbo,
         need_wakeup: port.need_wakeup,
-        busy_poll: (port.busy_poll_us > 0).then(|| BusyPoll {
+        busy_poll: (port.busy_poll_us > 0).then_some(BusyPoll {
             usecs: port.busy_poll_us,
             budget: 64,
             prefer: true,

@@ -4,6 +4,7 @@
 //! [`quiesce`] is how chains change without stopping anybody, [`manager`] is the one thread that changes them, and
 //! [`runtime`] puts it all together.
 
+pub mod affinity;
 pub mod arena;
 pub mod assemble;
 pub mod cli;

@@ -211,7 +211,7 @@ mod tests {
                     while !stop.load(Ordering::Relaxed) {
                         assert!(reader.pin().alive.load(Ordering::SeqCst));
                         n += 1;
-                        if n % 64 == 0 {
+                        if n.is_multiple_of(64) {
                             reader.offline();
                         }
                     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nke_filters::{ArgValue, Args, AttachId, Cookie};
 use serde_json::{Value, json};
 
+use crate::affinity;
 use crate::assemble::{Assembly, assemble};
 use crate::config::{Config, ethertype};
 use crate::control::{Failure, Handler, Limits, Peer, Server};
@@ -38,6 +39,10 @@ impl From<Failure> for Error {
 /// Runs until SIGINT or SIGTERM. Everything is given back before it returns.
 pub fn run(config: &Config) -> Result<(), Error> {
     let signals = Signals::block().map_err(|e| Error::new("NKE-RT-005", e.to_string()))?;
+    // Before any thread is made: they inherit it. Workers pin themselves.
+    if let Err(e) = affinity::avoid(config.runtime.cores.as_ref()) {
+        eprintln!("nke: other threads may share a core with a worker: {e}");
+    }
     let mut assembly = assemble(config)?;
     let socket = Path::new(&config.runtime.socket);
     let handler = Verbs { control: assembly.runtime.control() };

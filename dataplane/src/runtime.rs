@@ -9,6 +9,7 @@ use crossbeam::channel::{Receiver, bounded};
 use nke_filters::IfIndex;
 use nke_mbuf::{BURST_MAX, Owner, Pool};
 
+use crate::affinity;
 use crate::control_handle::Control;
 use crate::ifnet::{Ifnet, Telemetry};
 use crate::mailbox::Mailbox;
@@ -121,7 +122,14 @@ impl Builder {
         let (publisher, readers) = quiesce::channel(Box::new(first), settings.cores.len());
         let shared = Arc::new(Shared::new(pool, interfaces, settings.cores.clone(), wakes, sender));
         let manager = Manager::new(shared.clone(), publisher, commands, settings.stall);
-        let manager = std::thread::Builder::new().name("nke-control".into()).spawn(move || manager.run())?;
+        let pinned: Vec<usize> = settings.cores.iter().copied().flatten().collect();
+        let control = move || {
+            if let Err(e) = affinity::avoid(&pinned) {
+                eprintln!("nke: the control thread may share a core with a worker: {e}");
+            }
+            manager.run();
+        };
+        let manager = std::thread::Builder::new().name("nke-control".into()).spawn(control)?;
         let pace = Pace { burst: settings.burst, adaptive: settings.adaptive };
         let mut workers = Vec::new();
         let mut mailboxes = Vec::new();

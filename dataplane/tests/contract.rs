@@ -1,5 +1,6 @@
 //! The interface filter contract on a running dataplane, over rings in memory. Each test ends with the account: every
 //! frame home, nothing on the ledger.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

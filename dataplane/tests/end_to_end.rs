@@ -1,6 +1,8 @@
 //! The `nke` command on real AF_XDP over veth, in namespaces of the test's own. Needs root, `ip`, `ping` and `iperf3`.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -333,7 +335,7 @@ fn a_thousand_attaches_and_detaches_under_iperf() {
     let net = Net::new(Veth::default());
     let nke = Nke::wire(&net, "", "");
     let _server = net.iperf_server();
-    let client = net.iperf_client(&["-t", "8", "-P", "2"]).spawn().unwrap();
+    let mut client = Running(net.iperf_client(&["-t", "8", "-P", "2"]).spawn().unwrap());
     let mut control = Client::connect(&nke.directory.join("s")).unwrap();
     let (begin, mut cycles) = (Instant::now(), 0);
     while cycles < 1000 {
@@ -345,7 +347,10 @@ fn a_thousand_attaches_and_detaches_under_iperf() {
         cycles += 1;
     }
     println!("1000 cycles took {:?}", begin.elapsed());
-    let out = client.wait_with_output().unwrap();
+    let mut stdout = String::new();
+    client.0.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let status = client.0.wait().unwrap();
+    let out = Output { status, stdout: stdout.into_bytes(), stderr: Vec::new() };
     assert!(received_bits(&out) > 1e6, "the connections lived");
     assert!(nke.show("filters").as_array().unwrap().is_empty());
     let ledger = nke.show("ledger");

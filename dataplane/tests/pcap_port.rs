@@ -1,4 +1,5 @@
 //! A capture file through a wire into another capture file.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 use std::fs;
 use std::time::{Duration, Instant};

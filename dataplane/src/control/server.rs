@@ -36,6 +36,9 @@ pub trait Handler: Send {
     fn call(&mut self, verb: &str, args: &Value, peer: &Peer) -> Result<Value, Failure>;
 }
 
+/// Whether a peer may read (`false`) or change (`true`).
+pub type Authorise = Box<dyn Fn(&Peer, bool) -> bool + Send>;
+
 /// Bounds of the service.
 pub struct Limits {
     /// Clients at a time.
@@ -46,7 +49,7 @@ pub struct Limits {
     pub idle: Duration,
     /// Whether a peer may read (`false`) or change (`true`). By default change is for root and the server's own user,
     /// reading also for its group.
-    pub authorise: Box<dyn Fn(&Peer, bool) -> bool + Send>,
+    pub authorise: Authorise,
 }
 
 impl Default for Limits {

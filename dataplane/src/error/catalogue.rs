@@ -104,12 +104,20 @@ catalogue! {
     "AFXDP-PROGRAM-REMOVE" Device "a socket cannot be taken out of the program's map", "see the message", "see the message";
     "AFXDP-PROGRAM-COUNTERS" Failed "a program's counters cannot be read", "see the message", "see the message";
     "AFXDP-PROGRAM-RUN" Failed "a program cannot be run", "see the message", "see the message";
+    "AFXDP-PROGRAM-VERIFIER" Device "the kernel's verifier refused the XDP program", "a kernel older than those it was tried on", "report it with the message, which ends with the verifier's last words";
+    "AFXDP-PROGRAM-VLAN" Config "a VLAN id is not possible", "ids are 0 to 4095", "use one of them";
+    "AFXDP-PROGRAM-SOCKET" Failed "what was entered in the program's map is no AF_XDP socket", "it is not bound, or another kind of file", "bind it first";
+    "AFXDP-PROGRAM-ID" Failed "a program's number cannot be read", "see the message", "see the message";
+    "AFXDP-ATTACHED" Failed "what is attached to a device cannot be found out", "see the message", "see the message";
+    "AFXDP-SOURCE-FRAME" Failed "a frame cannot be generated from", "it is too short or too long", "see the message";
     "AFXDP-SOURCE-RUN" Failed "frames cannot be generated", "see the message", "see the message";
     "AFXDP-ATTACH" Device "the XDP program cannot be attached", "see the message", "see the message";
     "AFXDP-ATTACH-BUSY" Busy "another XDP program is on the device", "another program, or another NKE", "ip link set dev DEVICE xdp off, or end its owner";
     "AFXDP-ATTACH-MTU" Device "the MTU is too large", "packets would not fit one buffer", "jumbo = true, or a lower MTU";
     "AFXDP-ATTACH-QUEUES" Device "the other end of the veth pair has more transmit queues", "native mode needs as many receive queues here", "make both ends alike";
     "AFXDP-ATTACH-UNSUPPORTED" Device "the driver cannot run XDP programs this way", "native mode on a driver without it", "xdp = \"auto\" or \"generic\"";
+    "AFXDP-ATTACH-GONE" Device "the device of a link is gone", "it was deleted", "attach to the device again when it is back";
+    "AFXDP-ATTACH-INVALID" Device "the program does not fit the device or the link", "see the message", "see the message";
     "AFXDP-ATTACH-DOWN" Device "the device is down", "nobody brought it up", "ip link set DEVICE up";
 }
 
@@ -127,5 +135,27 @@ mod tests {
         }
         assert!(entry("nke-cfg-001").is_some());
         assert!(entry("NKE-CFG-000").is_none());
+    }
+
+    /// Every id that the crate `af_xdp` gives out has an entry.
+    #[test]
+    fn ids_of_af_xdp_are_known() {
+        fn ids(directory: &std::path::Path, found: &mut Vec<String>) {
+            for path in std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
+                if path.is_dir() {
+                    ids(&path, found);
+                } else if path.extension().is_some_and(|e| e == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let quoted = text.split('"').filter(|word| word.starts_with("AFXDP-"));
+                    found.extend(quoted.map(str::to_owned));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        ids(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("af_xdp/src"), &mut found);
+        assert!(found.len() > 20);
+        for id in found {
+            assert!(entry(&id).is_some(), "{id} has no entry");
+        }
     }
 }

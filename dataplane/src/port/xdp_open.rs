@@ -123,7 +123,9 @@ pub struct XdpPort {
 
 /// The present opening of a device that may be opened again; where its figures are read from.
 #[derive(Clone, Default)]
-pub struct Opening(Arc<Mutex<Option<(Hold, Vec<Arc<XdpTally>>)>>>);
+pub struct Opening(Arc<Mutex<Option<Opened>>>);
+
+type Opened = (Hold, Vec<Arc<XdpTally>>);
 
 impl Opening {
     /// Puts in what an open device has to be kept by.
