@@ -1,4 +1,5 @@
 //! The pool, mbufs, chains and tags, against simple oracles. Every test ends with the account of all frames.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 use nke_mbuf::{
     Burst, Cache, Device, Owner, Pool, PoolConfig, PoolError, Region, TAG_BYTES_MAX, TagError, TagId,
