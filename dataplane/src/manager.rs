@@ -1,7 +1,7 @@
 //! The control thread: the one place where chains change, and where `detached` and `unregistered` are called.
 //!
 //! It never waits for a worker. A change is published at once; what has to wait for a grace period stands in a list
-//! that [`Manager::settle`] goes through, so that a worker stuck in a filter delays that filter's detach and nothing
+//! that `Manager::settle` goes through, so that a worker stuck in a filter delays that filter's detach and nothing
 //! else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

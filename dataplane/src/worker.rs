@@ -1,7 +1,7 @@
 //! The poll loop. One thread per configured core takes packets from its queues, through the filters, to the wire.
 //!
-//! A packet's way through this file, downwards: [`Worker::round`] receives a burst, [`Worker::input`] runs the input
-//! filters, [`Worker::output`] the output filters of the other side of the wire and hands the burst to its queue.
+//! A packet's way through this file, downwards: `Worker::round` receives a burst, `Path::input` runs the input
+//! filters, `Path::output` the output filters of the other side of the wire and hands the burst to its queue.
 //! Only the worker transmits. Nothing here locks, allocates or logs; the kernel is called in `Queue::flush` (the
 //! kick) and, when no packet came, to give way to it or, in adaptive mode, to sleep.
 

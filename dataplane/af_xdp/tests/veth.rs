@@ -1,13 +1,11 @@
-//! Sockets and programs on real veth pairs. Needs root; see `common`.
+//! Sockets on real veth pairs; programs are tested in `program/`. Needs root; see `common`.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use af_xdp::program::{
-    AttachMode, LinkMode, LiveSource, Match, ProgramConfig, Rate, Redirect, Selection, Sink,
-};
+use af_xdp::program::{AttachMode, LinkMode, ProgramConfig, Redirect, Selection, Sink};
 use af_xdp::{BindMode, Frame, Kick, Mode, Socket, SocketConfig, Transmit, Umem, UmemConfig, wait};
 use common::{Lab, ip, root};
 
@@ -244,40 +242,6 @@ fn four_queues_with_a_socket_each() {
 }
 
 #[test]
-fn a_generator_and_a_sink_agree() {
-    if !root() {
-        return;
-    }
-    let lab = Lab::new(1, 1, 1500);
-    let sink = Sink::load_with_latency().unwrap();
-    let _link = Lab::inside(&lab.b, || sink.attach("b0", AttachMode::Native).unwrap());
-    let mut ip_frame = frame(60, 0x0800);
-    ip_frame[14] = 0x45;
-    let report = Lab::inside(&lab.a, || {
-        let source = LiveSource::new("a0", &ip_frame, 16).unwrap();
-        let flood = source.run(20_000, 64, Rate::Flood).unwrap();
-        let paced = source.run(20_000, 8, Rate::PerSecond(100_000)).unwrap();
-        assert!(
-            paced.duration >= Duration::from_millis(190),
-            "20,000 at 100,000 per second: {:?}",
-            paced.duration
-        );
-        flood.sent + paced.sent
-    });
-    assert_eq!(report, 40_000);
-    let end = Instant::now() + PATIENCE;
-    while sink.counters().unwrap().packets < 40_000 && Instant::now() < end {
-        std::thread::yield_now();
-    }
-    assert_eq!(sink.counters().unwrap().packets, 40_000);
-    assert_eq!(
-        sink.latencies().unwrap().iter().map(|(_, n)| n).sum::<u64>(),
-        40_000,
-        "every frame was stamped"
-    );
-}
-
-#[test]
 fn rebinding_a_queue_a_thousand_times() {
     if !root() {
         return;
@@ -345,106 +309,4 @@ fn mistakes_have_a_cause_and_a_cure() {
         assert_eq!(Redirect::load(&empty).err().unwrap().id(), "AFXDP-PROGRAM-MATCHES");
         ip(&format!("-n {} link set a0 down", lab.a));
     });
-}
-
-/// Random frames, half of them nearly right, against a reading of the same rules in plain Rust.
-#[test]
-fn selections_equal_their_oracle() {
-    if !root() {
-        return;
-    }
-    let mut x = 1u64;
-    let mut random = move |n: u64| {
-        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (x >> 33) % n
-    };
-    let mut selected = 0;
-    for _ in 0..60 {
-        let mut matches = Vec::new();
-        for _ in 0..=random(3) {
-            let mut maybe =
-                |values: &[u16]| (random(2) == 0).then(|| values[random(values.len() as u64) as usize]);
-            matches.push(Match {
-                ethertype: maybe(&[0x0800, 0x86dd, 0x0806]),
-                vlan: maybe(&[5, 7]),
-                protocol: maybe(&[6, 17]).map(|p| p as u8),
-                src_port: maybe(&[53, 80]),
-                dst_port: maybe(&[53, 80]),
-            });
-        }
-        let selection = Selection::Any(matches.clone());
-        let program = Redirect::load(&ProgramConfig { selection, ..Default::default() })
-            .unwrap_or_else(|e| panic!("{matches:?}: {e}"));
-        for _ in 0..200 {
-            let mut bytes = vec![2u8; 12];
-            for _ in 0..random(3) {
-                bytes.extend([[0x81, 0], [0x88, 0xa8]][random(2) as usize]);
-                bytes.extend([random(256) as u8, [5, 7, 9][random(3) as usize]]);
-                let at = bytes.len() - 2;
-                bytes[at] &= 0xf0;
-            }
-            let protocol = [6, 17, 1][random(3) as usize];
-            match random(3) {
-                0 => {
-                    let words = 5 + random(3) as u8;
-                    bytes.extend([0x08, 0, 0x40 | words, 0, 0, 60, 0, 0]);
-                    bytes.extend([[0x40, 0], [0x20, 0], [0, 1]][random(3) as usize]);
-                    bytes.extend([64, protocol]);
-                    bytes.resize(bytes.len() + usize::from(words) * 4 - 10, 0);
-                }
-                1 => {
-                    bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, [protocol, 44][random(2) as usize], 64]);
-                    bytes.resize(bytes.len() + 32, 0);
-                }
-                _ => bytes.extend([0x08, 0x06]),
-            }
-            for _ in 0..2 {
-                bytes.extend([0, [53, 80, 99][random(3) as usize]]);
-            }
-            bytes.resize(bytes.len() + 4, 0);
-            let cut = bytes.len().saturating_sub(if random(4) == 0 { random(30) as usize } else { 0 });
-            bytes.truncate(cut.max(14));
-            let expected = matches.iter().any(|m| fits(m, &bytes));
-            assert_eq!(program.selects(&bytes).unwrap(), expected, "{matches:?} on {bytes:02x?}");
-            selected += u32::from(expected);
-        }
-    }
-    assert!((1000..11_000).contains(&selected), "the frames exercise both outcomes: {selected} of 12000");
-}
-
-fn fits(m: &Match, frame: &[u8]) -> bool {
-    if *m == Match::default() {
-        return true;
-    }
-    let half = |at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
-    let (mut at, mut vlans) = (14, Vec::new());
-    let Some(mut ethertype) = half(12) else { return false };
-    while vlans.len() < 2 && matches!(ethertype, 0x8100 | 0x88a8) {
-        let (Some(tag), Some(inner)) = (half(at), half(at + 2)) else { return false };
-        vlans.push(tag & 0xfff);
-        (ethertype, at) = (inner, at + 4);
-    }
-    let (mut protocol, mut ports) = (None, None);
-    let transport = match ethertype {
-        0x0800 if frame.len() >= at + 20 => {
-            protocol = Some(frame[at + 9]);
-            let first = half(at + 6).unwrap() & 0x1fff == 0;
-            first.then(|| at + usize::from(frame[at] & 0xf) * 4)
-        }
-        0x86dd if frame.len() >= at + 40 => {
-            protocol = Some(frame[at + 6]);
-            Some(at + 40)
-        }
-        _ => None,
-    };
-    if let (Some(at), Some(6 | 17 | 132)) = (transport, protocol)
-        && frame.len() >= at + 4
-    {
-        ports = half(at).zip(half(at + 2));
-    }
-    m.ethertype.is_none_or(|e| e == ethertype)
-        && m.vlan.is_none_or(|v| vlans.contains(&v))
-        && m.protocol.is_none_or(|p| Some(p) == protocol)
-        && m.src_port.is_none_or(|p| ports.is_some_and(|(src, _)| src == p))
-        && m.dst_port.is_none_or(|p| ports.is_some_and(|(_, dst)| dst == p))
 }

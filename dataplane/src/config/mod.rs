@@ -1,6 +1,6 @@
 //! The configuration: one TOML file is the truth.
 //!
-//! Reading it happens in two steps: `toml` takes the text apart (keys, types), [`check`] holds the result against itself
+//! Reading it happens in two steps: `toml` takes the text apart (keys, types), `check` holds the result against itself
 //! (names, bounds, what fits together). Every complaint names file, line and column, and shows the place.
 
 mod check;
