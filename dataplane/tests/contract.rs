@@ -569,3 +569,31 @@ fn injection_on_output_and_its_bounds() {
     drop(host);
     bed.finish();
 }
+
+#[test]
+fn runts_and_junk_pass_the_filters_without_harm() {
+    let bed = Bed::new();
+    let control = bed.control();
+    for kind in builtin::all() {
+        control.register(kind).unwrap().wait(WAIT).unwrap();
+    }
+    for (kind, text) in [("count", "vlan 5 or port 53 or fragment"), ("drop", "malformed and len >= 9000")] {
+        let mut spec = AttachSpec::kind(kind, "a");
+        spec.args.0.insert("match".into(), ArgValue::Text(text.into()));
+        bed.attach(spec);
+    }
+    let mut arp = AttachSpec::kind("count", "a");
+    arp.protocol = Some(0x0806);
+    bed.attach(arp);
+    for len in 0..=64usize {
+        for fill in [0, 0x45, 0x81, 0xff] {
+            let mut mbuf = bed.pool.alloc().unwrap();
+            mbuf.append(len).unwrap().fill(fill);
+            bed.a.send(mbuf).unwrap();
+            let out = until(|| bed.b.recv());
+            assert_eq!(out.data(), vec![fill; len]);
+        }
+    }
+    let account = bed.finish();
+    assert_eq!(account.unwanted_drops, 0);
+}

@@ -150,12 +150,13 @@ impl Nke {
 
     fn start(ports: &str) -> Nke {
         let directory = Nke::directory();
-        let child = Nke::command(ports, &directory).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = Nke::command(ports, &directory);
+        let said = fs::File::create(directory.join("stderr")).unwrap();
+        let child = command.stderr(said).spawn().unwrap();
         let mut nke = Nke { process: Running(child), directory };
         until("nke answers", || {
             if let Some(status) = nke.process.0.try_wait().unwrap() {
-                let again = Nke::command(ports, &nke.directory).output().unwrap();
-                panic!("nke ended with {status}: {}", String::from_utf8_lossy(&again.stderr));
+                panic!("nke ended with {status}: {}", nke.said());
             }
             Client::connect(&nke.directory.join("s")).ok().map(drop)
         });
@@ -196,6 +197,11 @@ impl Nke {
             .unwrap()
     }
 
+    /// What it wrote to standard error.
+    fn said(&self) -> String {
+        fs::read_to_string(self.directory.join("stderr")).unwrap()
+    }
+
     fn drops(&self) -> Vec<(String, u64)> {
         let rows = self.show("drops");
         let row = |r: &Value| (r["reason"].as_str().unwrap().to_owned(), r["packets"].as_u64().unwrap());
@@ -209,6 +215,12 @@ impl Nke {
         let status = self.process.0.wait().unwrap();
         assert!(status.success(), "{status}");
         assert!(!self.directory.join("s").exists(), "the socket is gone");
+        let said = self.said();
+        let last: Vec<_> = said.lines().last().unwrap_or_default().split_whitespace().collect();
+        let ["nke:", "stopped;", free, "of", capacity, "frames", "home,", entries, ..] = last[..] else {
+            panic!("no account at the end: {said}");
+        };
+        assert_eq!((free, entries), (capacity, "0"), "every frame is home, nothing is on the ledger");
     }
 }
 
@@ -440,6 +452,26 @@ fn a_device_that_vanishes_and_comes_back() {
     // The neighbour has another link-level address now.
     ip(&["-n", &net.left, "neigh", "flush", "all"]).unwrap();
     assert_eq!(net.ping(5, &[]), 5);
+    nke.stop();
+}
+
+#[test]
+fn a_device_that_goes_down_and_up() {
+    if !able() {
+        return;
+    }
+    let net = Net::new(Veth::default());
+    let nke = Nke::wire(&net, "", "");
+    for _ in 0..20 {
+        ip(&["-n", &net.middle, "link", "set", "n1", "down"]).unwrap();
+        net.ping(1, &["-W", "0.02"]);
+        ip(&["-n", &net.middle, "link", "set", "n1", "up"]).unwrap();
+    }
+    ip(&["-n", &net.middle, "link", "set", "n1", "down"]).unwrap();
+    until("down is seen", || (nke.show("interfaces")[1]["state"] == "down").then_some(()));
+    ip(&["-n", &net.middle, "link", "set", "n1", "up"]).unwrap();
+    until("up is seen", || (nke.show("interfaces")[1]["state"] == "up").then_some(()));
+    until("traffic goes on", || (net.ping(2, &[]) == 2).then_some(()));
     nke.stop();
 }
 
