@@ -55,6 +55,7 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
         burst: *config.runtime.burst.as_ref(),
         adaptive: config.runtime.mode == config::Mode::Adaptive,
         stall: Duration::from_millis(*config.runtime.stall_ms.as_ref()),
+        ..Settings::default()
     };
     let workers = settings.cores.len();
     let mut builder = Builder::new(arena.pool.clone(), settings);

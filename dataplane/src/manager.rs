@@ -117,6 +117,9 @@ pub struct Manager {
     pub(crate) watchdog: Watchdog,
     next_id: u32,
     stopping: bool,
+    /// Workers that do not leave their filters are waited for so long when everything ends.
+    patience: Duration,
+    give_up: Option<Instant>,
 }
 
 impl Manager {
@@ -126,6 +129,7 @@ impl Manager {
         publisher: Publisher<Snapshot>,
         commands: Receiver<Command>,
         stall: Duration,
+        patience: Duration,
     ) -> Manager {
         let watchdog = Watchdog::new(shared.workers.len(), stall);
         Manager {
@@ -140,13 +144,15 @@ impl Manager {
             watchdog,
             next_id: 1,
             stopping: false,
+            patience,
+            give_up: None,
         }
     }
 
     /// Runs until [`Command::Stop`] was carried out.
     pub fn run(mut self) {
         never_wait_here();
-        while !self.stopping || self.pending() {
+        while !self.stopping || (self.pending() && self.give_up.is_none_or(|at| Instant::now() < at)) {
             let tick = if self.pending() { PENDING_TICK } else { IDLE_TICK };
             match self.commands.recv_timeout(tick) {
                 Ok(command) => self.carry_out(command),
@@ -326,6 +332,7 @@ impl Manager {
 
     fn begin_stop(&mut self) {
         self.stopping = true;
+        self.give_up = Some(Instant::now() + self.patience);
         for ifnet in 0..self.shared.interfaces.len() {
             self.detaching(IfIndex(ifnet as u16));
         }

@@ -32,11 +32,20 @@ pub struct Settings {
     pub adaptive: bool,
     /// A worker whose round takes longer is reported.
     pub stall: Duration,
+    /// When everything ends, a worker that does not come back from a filter is waited for so long, twice: once for the
+    /// filter to be detached, once for the worker to end.
+    pub patience: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { cores: vec![None], burst: BURST_MAX, adaptive: false, stall: Duration::from_secs(1) }
+        Settings {
+            cores: vec![None],
+            burst: BURST_MAX,
+            adaptive: false,
+            stall: Duration::from_secs(1),
+            patience: Duration::from_secs(5),
+        }
     }
 }
 
@@ -121,7 +130,7 @@ impl Builder {
         let first = Snapshot::of(interfaces.len(), &[]);
         let (publisher, readers) = quiesce::channel(Box::new(first), settings.cores.len());
         let shared = Arc::new(Shared::new(pool, interfaces, settings.cores.clone(), wakes, sender));
-        let manager = Manager::new(shared.clone(), publisher, commands, settings.stall);
+        let manager = Manager::new(shared.clone(), publisher, commands, settings.stall, settings.patience);
         let pinned: Vec<usize> = settings.cores.iter().copied().flatten().collect();
         let control = move || {
             if let Err(e) = affinity::avoid(&pinned) {
@@ -146,7 +155,7 @@ impl Builder {
                 move || run_worker(core, &gate, || Worker::new(number, shared, reader, mailbox, lanes, pace));
             workers.push(std::thread::Builder::new().name(format!("nke-worker-{number}")).spawn(body)?);
         }
-        Ok(Runtime { shared, manager: Some(manager), workers, mailboxes, gates })
+        Ok(Runtime { shared, manager: Some(manager), workers, mailboxes, gates, patience: settings.patience })
     }
 }
 
@@ -170,6 +179,7 @@ pub struct Runtime {
     workers: Vec<JoinHandle<()>>,
     mailboxes: Vec<Arc<Mailbox>>,
     gates: Vec<crossbeam::channel::Sender<()>>,
+    patience: Duration,
 }
 
 /// What a dataplane leaves behind.
@@ -229,8 +239,17 @@ impl Runtime {
         // Filters first, while workers still pass grace periods; then the workers.
         join(manager, "control thread");
         self.shared.stop_workers();
-        for worker in self.workers.drain(..) {
-            join(worker, "worker");
+        let give_up = Instant::now() + self.patience;
+        for (number, worker) in self.workers.drain(..).enumerate() {
+            while !worker.is_finished() && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if worker.is_finished() {
+                join(worker, "worker");
+            } else {
+                // A thread cannot be ended from outside; what it holds is not given back.
+                eprintln!("nke: worker {number} does not come back from a filter and is left behind");
+            }
         }
         for mailbox in &self.mailboxes {
             for mail in mailbox.drain() {

@@ -493,6 +493,24 @@ fn a_stalled_worker_is_reported_with_its_filter_and_holds_up_nobody_else() {
 }
 
 #[test]
+fn a_worker_that_never_comes_back_does_not_keep_the_rest_from_ending() {
+    let bed = Bed::with(Settings { patience: Duration::from_millis(100), ..Settings::default() });
+    let go_on = Arc::<AtomicBool>::default();
+    bed.attach(on_input("stuck", "a", Stuck(go_on.clone())));
+    bed.send(0x0800, 1);
+    until(|| (bed.runtime.shared().workers[0].in_filter.get() != 0).then_some(()));
+    let account = bed.runtime.stop();
+    assert!(
+        account.free < account.capacity && account.outstanding == 1,
+        "and says what is missing: {account:?}"
+    );
+    // Nobody is stuck for good: the worker ends, and its frames come home.
+    go_on.store(true, SeqCst);
+    drop(bed.b);
+    until(|| (bed.pool.census().of(Owner::FREE) == bed.pool.capacity()).then_some(()));
+}
+
+#[test]
 fn attach_and_detach_under_load_lose_nothing() {
     for adaptive in [false, true] {
         let bed = Bed::with(Settings { adaptive, ..Settings::default() });
