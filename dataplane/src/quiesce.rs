@@ -207,7 +207,7 @@ mod tests {
             for mut reader in readers {
                 let stop = &stop;
                 scope.spawn(move || {
-                    let mut n = 0u32;
+                    let mut n = 0u64;
                     while !stop.load(Ordering::Relaxed) {
                         assert!(reader.pin().alive.load(Ordering::SeqCst));
                         n += 1;

@@ -78,7 +78,7 @@ impl Handler for Verbs {
         verb == "show"
     }
 
-    fn call(&mut self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
+    fn call(&self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
         match verb {
             "show" => self.show(args),
             "attach" => self.attach(args),

@@ -18,7 +18,7 @@ impl Handler for Echo {
     fn is_read(&self, verb: &str) -> bool {
         verb != "change"
     }
-    fn call(&mut self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
+    fn call(&self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
         match verb {
             "big" => Ok(json!("x".repeat(1 << 20))),
             "fail" => Err(Failure::new("NKE-EXT-001", "as asked")),
@@ -156,11 +156,15 @@ fn hostile_clients_hurt_nobody_else() {
                 }
             }
         });
-        // One byte at a time: cut off at the deadline.
+        // One byte at a time, of a request that may be this long: cut off at the deadline.
         scope.spawn(|| {
             while Instant::now() < end {
                 let Ok(mut stream) = UnixStream::connect(&path) else { continue };
-                while Instant::now() < end && stream.write_all(&[1]).is_ok() {
+                let bytes = 60_000u32.to_le_bytes().into_iter().chain(std::iter::repeat(b' '));
+                for byte in bytes {
+                    if Instant::now() >= end || stream.write_all(&[byte]).is_err() {
+                        break;
+                    }
                     std::thread::sleep(Duration::from_millis(20));
                 }
             }

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -8,11 +9,37 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[derive(Parser, Debug)]
 #[command(name = "nke", version, about)]
 pub(super) struct Cli {
-    /// Control socket of the running dataplane.
-    #[arg(long, global = true, default_value = crate::DEFAULT_SOCKET)]
-    pub(super) socket: PathBuf,
+    /// Control socket of the dataplane; for `run` instead of the one in the configuration.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Cli {
+    /// The control socket, if the command line names one.
+    pub(super) fn socket_given(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// The control socket to ask.
+    pub(super) fn socket(&self) -> &Path {
+        self.socket_given().unwrap_or(Path::new(crate::DEFAULT_SOCKET))
+    }
+
+    /// Whether the answer is to be JSON.
+    pub(super) fn json(&self) -> bool {
+        match &self.command {
+            Command::Demo { json, .. }
+            | Command::Doctor { json, .. }
+            | Command::Show { json, .. }
+            | Command::Attach { json, .. }
+            | Command::Detach { json, .. }
+            | Command::Explain { json, .. }
+            | Command::Config(ConfigCommand::Check { json, .. } | ConfigCommand::Diff { json, .. }) => *json,
+            Command::Run { .. } | Command::Config(ConfigCommand::Show { .. }) => false,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -25,11 +52,11 @@ pub(super) enum Command {
         /// One JSON object.
         #[arg(long)]
         json: bool,
-        /// How long.
-        #[arg(long, default_value_t = 5.0)]
-        seconds: f64,
+        /// How long, 0.1 to 3600.
+        #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
+        seconds: Duration,
         /// Filters that stay attached meanwhile.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, value_name = "N", default_value_t = 1)]
         filters: usize,
     },
     /// Carry out a configuration until SIGINT or SIGTERM.
@@ -74,7 +101,7 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 0)]
         cookie: u64,
         /// Argument of the filter, NAME=VALUE.
-        #[arg(long = "arg", value_parser = name_value)]
+        #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = name_value)]
         args: Vec<(String, String)>,
         /// As JSON.
         #[arg(long)]
@@ -92,6 +119,9 @@ pub(super) enum Command {
     Explain {
         /// The id.
         id: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -101,11 +131,24 @@ pub(super) enum ConfigCommand {
     Check {
         /// The file.
         file: PathBuf,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Print a file with every default filled in.
     Show {
         /// The file.
         file: PathBuf,
+    },
+    /// Say what changes from one file to another.
+    Diff {
+        /// The one.
+        old: PathBuf,
+        /// The other.
+        new: PathBuf,
+        /// As an array of lines.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -148,8 +191,17 @@ impl Direction {
 }
 
 fn name_value(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-    Ok((name.to_owned(), value.to_owned()))
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(n) if (0.1..=3600.0).contains(&n) => Ok(Duration::from_secs_f64(n)),
+        _ => Err("0.1 to 3600".into()),
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +213,10 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
         assert_eq!(name_value("match=udp port=5"), Ok(("match".into(), "udp port=5".into())));
-        assert!(name_value("x").is_err());
+        assert!(name_value("x").is_err() && name_value("=x").is_err());
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["nan", "inf", "-1", "0", "1e300", "", "x"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
     }
 }

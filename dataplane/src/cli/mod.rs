@@ -1,10 +1,10 @@
 //! The command line of `nke`.
 
 mod args;
+mod output;
 mod render;
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 
 use args::{Cli, Command, ConfigCommand};
+use output::{print, print_json};
 
-use crate::config::{Complaints, Config};
+use crate::config::{self, Complaints, Config};
 use crate::control::Client;
 use crate::demo::{self, MemoryDemo, VethDemo};
 use crate::doctor;
-use crate::error::{CATALOGUE, Error, Exit, entry};
+use crate::error::{CATALOGUE, Entry, Error, Exit, entry, more};
 use crate::run;
 
 /// Why a command ended badly.
@@ -25,7 +26,7 @@ enum Trouble {
     Error(Error),
     Config(Complaints),
     /// Said what it had to say already.
-    Code(u8),
+    Code(Exit),
 }
 
 impl From<Error> for Trouble {
@@ -34,44 +35,51 @@ impl From<Error> for Trouble {
     }
 }
 
+impl From<Complaints> for Trouble {
+    fn from(complaints: Complaints) -> Self {
+        Trouble::Config(complaints)
+    }
+}
+
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match carry_out(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Trouble::Code(code)) => ExitCode::from(code),
-        Err(Trouble::Error(e)) => {
-            eprintln!("{e}");
-            ExitCode::from(e.exit_code())
-        }
-        Err(Trouble::Config(complaints)) => {
-            eprintln!("{complaints}");
-            ExitCode::from(Exit::Config as u8)
-        }
+        Err(trouble) => ExitCode::from(report(&trouble, cli.json())),
     }
+}
+
+/// Tells what went wrong: people by standard error, and who asked for JSON also by standard output.
+fn report(trouble: &Trouble, json: bool) -> u8 {
+    let (value, code) = match trouble {
+        Trouble::Code(exit) => return *exit as u8,
+        Trouble::Error(e) => {
+            output::complain(&e.to_string());
+            (json!({ "ok": false, "error": e.to_json() }), e.exit_code())
+        }
+        Trouble::Config(complaints) => {
+            output::complain(&complaints.to_string());
+            (complaints.to_json(), complaints.to_error().exit_code())
+        }
+    };
+    if json {
+        print_json(&value);
+    }
+    code
 }
 
 fn carry_out(cli: &Cli) -> Result<(), Trouble> {
     match &cli.command {
-        Command::Demo { veth, json, seconds, filters } => {
-            show_demo(*veth, *json, Duration::from_secs_f64(seconds.clamp(0.1, 3600.0)), *filters)
-        }
+        Command::Demo { veth, seconds, filters, .. } => show_demo(cli, *veth, *seconds, *filters),
         Command::Run { config } => {
-            let config = Config::load(config).map_err(Trouble::Config)?;
+            let mut config = Config::load(config)?;
+            if let Some(socket) = cli.socket_given() {
+                config.runtime.socket = socket.to_string_lossy().into_owned();
+            }
             Ok(run::run(&config)?)
         }
-        Command::Config(ConfigCommand::Check { file }) => {
-            Config::load(file).map_err(Trouble::Config)?;
-            print(&format!("{}: no mistakes\n", file.display()));
-            Ok(())
-        }
-        Command::Config(ConfigCommand::Show { file }) => {
-            let config = Config::load(file).map_err(Trouble::Config)?;
-            let text = toml::to_string_pretty(&config)
-                .map_err(|e| Error::new("NKE-CFG-002", format!("cannot be written as TOML: {e}")))?;
-            print(&text);
-            Ok(())
-        }
+        Command::Config(command) => look_at_config(command),
         Command::Doctor { device, json } => {
             let report = doctor::examine(device.as_deref());
             if *json {
@@ -81,93 +89,100 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             }
             match report.exit() {
                 Exit::Ok => Ok(()),
-                exit => Err(Trouble::Code(exit as u8)),
+                exit => Err(Trouble::Code(exit)),
             }
         }
-        Command::Explain { id } => explain(id.as_deref()),
-        Command::Show { what, json } => {
-            let table = ask(&cli.socket, "show", json!({ "what": what.name() }))?;
-            if *json {
-                print_json(&table)
-            } else {
-                print(&render::table(&table))
-            }
-            Ok(())
-        }
-        Command::Attach { kind, port, direction, protocol, cookie, args, json } => {
+        Command::Explain { id, json } => explain(id.as_deref(), *json),
+        Command::Show { what, .. } => show(cli, "show", json!({ "what": what.name() }), render::table),
+        Command::Attach { kind, port, direction, protocol, cookie, args, .. } => {
             let args: Map<String, Value> = args.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
             let request = json!({
                 "kind": kind, "port": port, "direction": direction.name(),
                 "protocol": protocol, "cookie": cookie, "args": args,
             });
-            let reply = ask(&cli.socket, "attach", request)?;
-            if *json {
-                print_json(&reply)
-            } else {
-                print(&format!("attached as {}\n", reply["id"]))
-            }
-            Ok(())
+            show(cli, "attach", request, |reply| format!("attached as {}\n", reply["id"]))
         }
-        Command::Detach { id, json } => {
-            let report = ask(&cli.socket, "detach", json!({ "id": id }))?;
-            if *json {
-                print_json(&report)
-            } else {
-                print(&render::record(&report))
-            }
-            Ok(())
-        }
+        Command::Detach { id, .. } => show(cli, "detach", json!({ "id": id }), render::record),
     }
 }
 
-fn ask(socket: &Path, verb: &str, args: Value) -> Result<Value, Error> {
-    let mut client = Client::connect(socket).map_err(Error::from)?;
-    client.call(verb, args).map_err(Error::from)
+/// Asks the running dataplane, and prints its answer as JSON or by `render`.
+fn show(cli: &Cli, verb: &str, args: Value, render: impl Fn(&Value) -> String) -> Result<(), Trouble> {
+    let mut client = Client::connect(cli.socket()).map_err(Error::from)?;
+    let answer = client.call(verb, args).map_err(Error::from)?;
+    if cli.json() {
+        print_json(&answer)
+    } else {
+        print(&render(&answer))
+    }
+    Ok(())
 }
 
-fn show_demo(veth: bool, json: bool, duration: Duration, filters: usize) -> Result<(), Trouble> {
-    let failed = |e: io::Error| Error::new(if veth { "NKE-LAB-001" } else { "NKE-RT-005" }, e.to_string());
+fn look_at_config(command: &ConfigCommand) -> Result<(), Trouble> {
+    match command {
+        ConfigCommand::Check { file, json } => {
+            Config::load(file)?;
+            if *json {
+                print_json(&json!({ "ok": true, "mistakes": [] }));
+            } else {
+                print(&format!("{}: no mistakes\n", file.display()));
+            }
+        }
+        ConfigCommand::Show { file } => print(&Config::load(file)?.to_toml()),
+        ConfigCommand::Diff { old, new, json } => {
+            let lines = config::diff(&Config::load(old)?, &Config::load(new)?);
+            if *json {
+                print_json(&json!(lines));
+            } else {
+                print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show_demo(cli: &Cli, veth: bool, duration: Duration, filters: usize) -> Result<(), Trouble> {
+    let failed = |e: io::Error| Error::new("NKE-RT-005", e.to_string());
     let report = if veth {
         demo::run_veth(&VethDemo { duration, cycles: u64::MAX })?
     } else {
-        demo::run_memory(&MemoryDemo { duration, cycles: u64::MAX, filters })
-            .map_err(failed)?
-            .map_err(Error::from)?
+        let demo = MemoryDemo { duration, cycles: u64::MAX, filters };
+        demo::run_memory(&demo).map_err(failed)?.map_err(Error::from)?
     };
-    if json {
+    if cli.json() {
         print_json(&serde_json::to_value(&report).map_err(|e| Error::new("NKE-RT-005", e.to_string()))?);
     } else {
         print(&format!("{report}\n"));
     }
-    if report.is_clean() { Ok(()) } else { Err(Trouble::Code(Exit::Failed as u8)) }
+    if report.is_clean() { Ok(()) } else { Err(Trouble::Code(Exit::Failed)) }
 }
 
-fn explain(id: Option<&str>) -> Result<(), Trouble> {
+fn explain(id: Option<&str>, json: bool) -> Result<(), Trouble> {
+    let as_json = |e: &Entry| {
+        json!({
+            "id": e.id, "title": e.title, "cause": e.cause, "cure": e.cure, "exit": e.exit as u8, "more": more(e.id),
+        })
+    };
     let Some(id) = id else {
-        let rows: Vec<_> = CATALOGUE.iter().map(|e| format!("{:<26} {}\n", e.id, e.title)).collect();
-        print(&rows.concat());
+        if json {
+            print_json(&CATALOGUE.iter().map(as_json).collect());
+        } else {
+            print(&CATALOGUE.iter().map(|e| format!("{:<26} {}\n", e.id, e.title)).collect::<String>());
+        }
         return Ok(());
     };
     let Some(e) = entry(id) else {
-        eprintln!("no error is called {id}; `nke explain` lists them all");
-        return Err(Trouble::Code(Exit::Usage as u8));
+        let near = config::nearest(&id.to_ascii_uppercase(), CATALOGUE.iter().map(|e| e.id));
+        let hint = near.map_or("`nke explain` lists them all".into(), |near| format!("did you mean {near}?"));
+        output::complain(&format!("no error is called {id:?}; {hint}"));
+        return Err(Trouble::Code(Exit::Usage));
     };
-    let text = format!(
-        "{}: {}\n  cause: {}\n  cure:  {}\n  exit code of a command that ends with it: {}\n",
-        e.id, e.title, e.cause, e.cure, e.exit as u8
-    );
-    print(&text);
-    Ok(())
-}
-
-fn print_json(value: &Value) {
-    print(&format!("{value:#}\n"));
-}
-
-/// Prints; a reader that has gone is no error.
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(Exit::Failed as i32);
+    if json {
+        print_json(&as_json(e));
+        return Ok(());
     }
+    let more = more(e.id).map_or(String::new(), |text| format!("\n{text}\n"));
+    let (id, title, cause, cure, exit) = (e.id, e.title, e.cause, e.cure, e.exit as u8);
+    print(&format!("{id}: {title}\n  cause: {cause}\n  cure:  {cure}\n  exit:  {exit}\n{more}"));
+    Ok(())
 }

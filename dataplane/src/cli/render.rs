@@ -44,7 +44,8 @@ pub(super) fn record(value: &Value) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
+        // Names come from extensions: none gets to move the cursor, or to make two lines of one.
+        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
         other => other.to_string(),
     }
 }
@@ -59,5 +60,8 @@ mod tests {
         let rows = json!([{ "name": "a", "packets": 5 }, { "name": "long", "packets": 123, "note": "x" }]);
         assert_eq!(table(&rows), "name  packets  note\na           5  -\nlong      123  x\n");
         assert_eq!(table(&json!([])), "nothing\n");
+        assert_eq!(table(&json!([{ "a": "x\n\u{1b}[2J" }])), "a\nx\u{fffd}\u{fffd}[2J\n");
+        // Rows that are none are no reason to fall over.
+        assert_eq!((table(&json!([1, null])), table(&json!("x"))), ("\n\n\n".into(), "nothing\n".into()));
     }
 }

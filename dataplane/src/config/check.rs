@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::complaint::Complaint;
 use super::model::{Config, Port, PortKind, Role, ethertype};
+use super::near::nearest;
 
 /// Ports, wires and filters at most.
 const SECTIONS_MAX: usize = 256;
@@ -15,6 +16,10 @@ const SECTIONS_MAX: usize = 256;
 pub fn check(config: &Config) -> Vec<Complaint> {
     let mut check = Check(Vec::new());
     check.sections(config);
+    if !check.0.is_empty() {
+        // Everything else compares each with each.
+        return check.0;
+    }
     check.runtime(config);
     check.ports(config);
     check.wires(config);
@@ -106,6 +111,32 @@ impl Check {
             self.bounds("flows", &port.flows, 1..=1 << 20);
             self.bounds("size", &port.size, 42..=1514);
             self.keys(port);
+            self.claims(port, &config.port[..i]);
+        }
+    }
+
+    /// What only one port can have.
+    fn claims(&mut self, port: &Port, others: &[Port]) {
+        let mut say = |what: &str, name: &str, other: &Port| {
+            let message = format!("{what} `{name}` is port `{}`'s already", other.name.as_ref());
+            self.say("NKE-CFG-005", port.name.span(), message);
+        };
+        let of_xdp = |p: &&Port| p.kind == PortKind::AfXdp && port.kind == PortKind::AfXdp;
+        if let Some(device) = &port.device
+            && let Some(other) =
+                others.iter().filter(of_xdp).find(|o| (&o.device, &o.netns) == (&port.device, &port.netns))
+        {
+            say("device", device, other);
+        }
+        if let Some(file) = &port.write
+            && let Some(other) =
+                others.iter().find(|o| o.write.as_ref() == Some(file) || o.read.as_ref() == Some(file))
+        {
+            say("file", file, other);
+        }
+        if port.write.is_some() && port.write == port.read {
+            let message = format!("port `{}` reads the file it writes", port.name.as_ref());
+            self.say("NKE-CFG-006", port.name.span(), message);
         }
     }
 
@@ -194,18 +225,9 @@ impl Check {
 
 fn unknown_port(name: &str, config: &Config) -> String {
     let names: Vec<_> = config.port.iter().map(|p| format!("`{}`", p.name.as_ref())).collect();
-    let close = config.port.iter().map(|p| p.name.as_ref()).find(|known| close(known, name));
-    match close {
+    match nearest(name, config.port.iter().map(|p| p.name.as_ref().as_str())) {
         Some(known) => format!("no port is called `{name}`; did you mean `{known}`?"),
         None if names.is_empty() => format!("no port is called `{name}`; there are none"),
         None => format!("no port is called `{name}`; there are {}", names.join(", ")),
     }
-}
-
-/// Whether two names differ by a letter or so.
-fn close(a: &str, b: &str) -> bool {
-    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
-    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
-    let tail = a[same..].iter().rev().zip(b[same..].iter().rev()).take_while(|(x, y)| x == y).count();
-    a.len().max(b.len()) - same - tail <= 1 && same + tail > 0
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 /// The whole file.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Workers and control socket.
@@ -22,7 +22,7 @@ pub struct Config {
 }
 
 /// Workers and control socket.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// One worker per entry, pinned to that core; empty for one worker that is not pinned.
@@ -61,7 +61,7 @@ pub enum Mode {
 }
 
 /// Memory for packets.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
     /// Number of frames.
@@ -108,7 +108,7 @@ pub enum PortKind {
 }
 
 /// A port. Which keys it may have depends on its kind.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
     /// Its name in NKE.
@@ -147,7 +147,7 @@ pub struct Port {
     #[serde(default)]
     pub force: bool,
     /// af_xdp: take only what one of these fits.
-    #[serde(default, rename = "match")]
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub select: Vec<Match>,
     /// memory: source or sink.
     pub role: Option<Role>,
@@ -218,7 +218,7 @@ pub enum Role {
 }
 
 /// Conditions on packets to take from the kernel; all given ones must hold.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
     /// Network protocol, behind VLAN tags.
@@ -234,7 +234,7 @@ pub struct Match {
 }
 
 /// Two ports that are joined: what one receives the other sends.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wire {
     /// One end.
@@ -255,7 +255,7 @@ pub enum Direction {
 }
 
 /// A filter attached at the start.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Kind of filter.

@@ -8,22 +8,39 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::protocol::{Failure, REPLY_MAX, REQUEST_MAX, frame, reply, take_message};
-use super::server::Peer;
+use super::server::{Authorise, Peer};
+use super::sys::Interest;
 
 /// Bytes read at a time. A client that sends more is read again at the next turn, after the others.
 const READ_BYTES: usize = 4096;
 
+/// What a connection is in the middle of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Nothing: the client has not begun another request.
+    Silent,
+    /// A request is arriving.
+    Arriving,
+    /// A request is being carried out.
+    Waiting,
+    /// An answer is being sent.
+    Answering,
+}
+
+/// A client and what it has said.
 pub(super) struct Connection {
+    /// Its number, never used twice.
+    pub(super) id: u64,
     stream: UnixStream,
     pub(super) peer: Peer,
+    groups: Vec<u32>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
-    /// In the middle of a request or an answer.
-    pub(super) busy: bool,
-    /// When that must be through, or, between requests, when the client has been silent for too long.
-    pub(super) due: Instant,
+    pub(super) phase: Phase,
+    /// When the phase began.
+    pub(super) since: Instant,
     /// Nothing more is read: once the answer is out the connection is closed.
-    pub(super) closing: bool,
+    closing: bool,
 }
 
 /// What reading came to.
@@ -39,14 +56,16 @@ pub(super) enum Heard {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, peer: Peer, due: Instant) -> Connection {
+    pub(super) fn new(id: u64, stream: UnixStream, (peer, groups): (Peer, Vec<u32>)) -> Connection {
         Connection {
+            id,
             stream,
             peer,
+            groups,
             incoming: Vec::new(),
             outgoing: Vec::new(),
-            busy: false,
-            due,
+            phase: Phase::Silent,
+            since: Instant::now(),
             closing: false,
         }
     }
@@ -55,20 +74,33 @@ impl Connection {
         self.stream.as_raw_fd()
     }
 
-    pub(super) fn wants_write(&self) -> bool {
-        !self.outgoing.is_empty()
+    /// Whether the client may read, or change, by any of its groups.
+    pub(super) fn may(&self, change: bool, authorise: &Authorise) -> bool {
+        self.groups.iter().any(|&gid| authorise(&Peer { gid, ..self.peer }, change))
     }
 
-    /// Whether another request may be taken: one at a time, so that answers cannot pile up.
+    /// One request at a time: nothing is read while another is under way, so that answers cannot pile up.
     pub(super) fn wants_read(&self) -> bool {
-        !self.closing && self.outgoing.is_empty()
+        !self.closing && matches!(self.phase, Phase::Silent | Phase::Arriving)
     }
 
-    /// Whether a request has begun to arrive.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.incoming.is_empty() || self.wants_write()
+    pub(super) fn interest(&self) -> Interest {
+        Interest::new(self.fd(), self.wants_read(), !self.outgoing.is_empty())
     }
 
+    /// The answer is out, and it was the last.
+    pub(super) fn finished(&self) -> bool {
+        self.closing && self.outgoing.is_empty()
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since = Instant::now();
+        }
+    }
+
+    /// Reads a little.
     pub(super) fn read(&mut self) -> Heard {
         let mut buffer = [0; READ_BYTES];
         match self.stream.read(&mut buffer) {
@@ -82,21 +114,34 @@ impl Connection {
         }
     }
 
-    /// A request that had arrived behind the one just answered.
+    /// A request that has arrived, maybe together with the one before.
     pub(super) fn next_request(&mut self) -> Heard {
-        match take_message(&mut self.incoming, REQUEST_MAX) {
+        let heard = match take_message(&mut self.incoming, REQUEST_MAX) {
             Ok(None) => Heard::Nothing,
             Ok(Some(request)) => Heard::Request(request),
             Err(failure) => Heard::Garbage(failure),
-        }
+        };
+        self.enter(if self.incoming.is_empty() { Phase::Silent } else { Phase::Arriving });
+        heard
     }
 
-    pub(super) fn answer(&mut self, result: Result<Value, Failure>) {
+    /// Begins to answer; `false` when the client has gone.
+    pub(super) fn answer(&mut self, result: Result<Value, Failure>) -> bool {
         let too_long = || {
-            let failure = Failure::new("NKE-CTL-BAD-REQUEST", "the answer is too long to be sent");
+            let failure = Failure::new("NKE-CTL-TOO-LONG", "the answer is too long to be sent");
             frame(&reply(Err(failure)), REPLY_MAX).unwrap_or_default()
         };
-        self.outgoing.extend(frame(&reply(result), REPLY_MAX).unwrap_or_else(too_long));
+        self.outgoing = frame(&reply(result), REPLY_MAX).unwrap_or_else(too_long);
+        self.phase = Phase::Answering;
+        self.since = Instant::now();
+        // Most answers fit the socket's buffer.
+        self.write()
+    }
+
+    /// Answers, and closes after that.
+    pub(super) fn dismiss(&mut self, failure: Failure) -> bool {
+        self.closing = true;
+        self.answer(Err(failure))
     }
 
     /// Sends what the client takes; `false` when it has gone.
@@ -108,5 +153,10 @@ impl Connection {
             }
             Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
+    }
+
+    /// Whether an answer has just gone out whole.
+    pub(super) fn has_answered(&self) -> bool {
+        self.phase == Phase::Answering && self.outgoing.is_empty()
     }
 }

@@ -51,7 +51,7 @@ catalogue! {
     "NKE-CFG-004" Config "a name is used that nothing has", "a port or filter is misspelt, or its section is missing", "name one of those in the message";
     "NKE-CFG-005" Config "a name or port is used twice", "two sections claim the same thing", "rename or remove one of them";
     "NKE-CFG-006" Config "settings do not fit together", "the message names both", "change one of them";
-    "NKE-CFG-007" Config "a key is missing that this kind of port needs", "each kind of port has its own keys", "add the key named";
+    "NKE-CFG-007" Config "a key is missing", "each section, and each kind of port, has keys it cannot do without", "add the key named";
     "NKE-PRIV-001" Privilege "a privilege is missing", "AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, and CAP_IPC_LOCK for a large pool", "run as root, or grant the capabilities";
     "NKE-DEV-001" Device "a device cannot be used", "it does not exist in this network namespace, or refuses a setting", "see `ip link`, and `nke doctor DEVICE`";
     "NKE-DEV-002" Device "a device is guarded", "the default route or this SSH session goes through it: taking it would cut the machine off", "use another device, select the traffic with `match`, or set force = true";
@@ -62,6 +62,9 @@ catalogue! {
     "NKE-CTL-NOT-RUNNING" NotRunning "no dataplane answers", "NKE is not running, or uses another socket", "start it: nke run -c FILE; or name its socket with --socket";
     "NKE-CTL-BAD-REQUEST" Failed "the control socket got a request it does not understand", "client and dataplane are of different versions, or the client is not `nke`", "use the `nke` of the same version";
     "NKE-CTL-TIMEOUT" Failed "the control socket did not answer in time", "the dataplane is stopped (SIGSTOP), or the machine overloaded", "look at it with `ps`, and try again";
+    "NKE-CTL-NO-SOCKET" Failed "something else is in the place of the control socket", "`socket` names a file or directory that NKE did not make, and which it leaves alone", "give another `socket`, or remove what is there";
+    "NKE-CTL-TOO-LONG" Failed "a message for the control socket is too long", "requests have at most 64 KiB, answers 4 MiB", "ask for less at a time";
+    "NKE-CTL-PANIC" Failed "the dataplane made a mistake carrying out a request", "a defect in NKE; what the request had done by then stays done", "look at its standard error, and report what it says there";
     "NKE-CTL-SYSTEM" Failed "the control socket cannot be used", "its directory cannot be made or written", "give another `socket`";
     "NKE-EXT-001" Failed "no filter kind of this name", "it is misspelt, or not registered", "built-in kinds are count, drop and mirror";
     "NKE-EXT-002" Failed "no filter is attached under this number", "it was detached already, or never attached", "see `nke show filters`";

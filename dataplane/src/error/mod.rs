@@ -1,12 +1,14 @@
 //! Errors for users: a stable id, what happened, why, what to do, and the exit code of a command that ends with it.
 
 mod catalogue;
+mod more;
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
 pub use catalogue::{CATALOGUE, Entry, Exit, entry};
+pub use more::more;
 
 use crate::arena::ArenaError;
 use crate::fault::Fault;
@@ -124,6 +126,52 @@ impl From<OpenError> for Error {
             }
             OpenError::Device(..) => Error::new("NKE-DEV-001", detail),
             OpenError::Pool { .. } => Error::new("NKE-RT-001", detail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_shown_comes_from_the_catalogue_unless_said_otherwise() {
+        let plain = Error::new("NKE-DEV-001", "eth9: no such device");
+        assert_eq!((plain.exit_code(), plain.cure()), (5, "see `ip link`, and `nke doctor DEVICE`"));
+        let special = plain.clone().because("it was unplugged", "plug it in");
+        assert_eq!(
+            special.to_string(),
+            "error[NKE-DEV-001]: eth9: no such device\n  cause: it was unplugged\n  cure:  plug it in"
+        );
+        assert_eq!(special.to_json()["cure"], "plug it in");
+        // An id of another version of NKE, come over the control socket.
+        assert_eq!(Error::new("NKE-NEW-001", "?").exit_code(), 1);
+    }
+
+    /// Every id that this package gives out has an entry.
+    #[test]
+    fn ids_in_the_sources_are_known() {
+        fn look(directory: &Path, found: &mut Vec<String>) {
+            for path in std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
+                if path.is_dir() {
+                    look(&path, found);
+                } else if path.extension().is_some_and(|e| e == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+                    let id = |word: &&str| {
+                        word.starts_with("NKE-")
+                            && word.chars().all(|c| c == '-' || c.is_ascii_uppercase() || c.is_ascii_digit())
+                    };
+                    found.extend(shipped.split('"').filter(id).map(str::to_owned));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        assert!(found.len() > CATALOGUE.iter().filter(|e| e.id.starts_with("NKE-")).count());
+        for id in found {
+            assert!(entry(&id).is_some(), "{id} has no entry");
         }
     }
 }
