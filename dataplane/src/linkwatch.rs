@@ -53,7 +53,8 @@ impl LinkWatch {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = stop.clone();
-            let watcher = Watcher { watched, arena, shared, mailboxes, present: true, up: true };
+            let ending = stop.clone();
+            let watcher = Watcher { watched, arena, shared, mailboxes, ending, present: true, up: true };
             std::thread::Builder::new().name("nke-link".into()).spawn(move || watcher.run(&stop))?
         };
         Ok(LinkWatch { stop, thread: Some(thread) })
@@ -76,6 +77,7 @@ struct Watcher {
     arena: Arc<Arena>,
     shared: Arc<Shared>,
     mailboxes: Vec<Arc<Mailbox>>,
+    ending: Arc<AtomicBool>,
     present: bool,
     up: bool,
 }
@@ -141,7 +143,7 @@ impl Watcher {
             // A worker takes its mail every round; a full box means that it is stuck in a filter.
             while let Some(waiting) = mail.take() {
                 let Err(back) = self.mailboxes[lane.worker].send(waiting) else { break };
-                if self.shared.stop.load(Ordering::Acquire) {
+                if self.shared.stop.load(Ordering::Acquire) || self.ending.load(Ordering::Acquire) {
                     back.queue.close(&mut Cache::new(&self.arena.pool));
                     break;
                 }

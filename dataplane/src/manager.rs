@@ -303,7 +303,8 @@ impl Manager {
             name,
             owner,
             asked,
-            deadline: asked + wait,
+            // A wait beyond what a clock can say is a day.
+            deadline: asked.checked_add(wait).unwrap_or(asked + Duration::from_secs(86_400)),
             filters_detached: ids.len(),
             mbufs_before: self.shared.pool.census().of(owner),
             lost_before: self.shared.unwanted_drops(),
@@ -332,7 +333,9 @@ impl Manager {
 
     fn begin_stop(&mut self) {
         self.stopping = true;
-        self.give_up = Some(Instant::now() + self.patience);
+        let now = Instant::now();
+        self.give_up = Some(now + self.patience);
+        self.unloading.iter_mut().for_each(|unloading| unloading.deadline = now);
         for ifnet in 0..self.shared.interfaces.len() {
             self.detaching(IfIndex(ifnet as u16));
         }
@@ -376,9 +379,9 @@ impl Manager {
 
     fn finish_detaching(&mut self) {
         let publisher = &self.publisher;
-        let passed: Vec<_> = self.draining.extract_if(.., |d| publisher.passed(d.generation)).collect();
-        // What they passed is not referred to by any worker, but may be by a snapshot that was not taken back yet.
-        while self.publisher.reclaim().is_some() {}
+        // Neither a worker nor a snapshot that was not taken back yet may refer to it: the instance goes here and now.
+        let over = |d: &mut Draining| publisher.passed(d.generation) && Arc::strong_count(&d.attachment) == 1;
+        let passed: Vec<_> = self.draining.extract_if(.., over).collect();
         for draining in passed {
             let grace_us = micros(draining.asked);
             let attachment = draining.attachment;
@@ -480,10 +483,10 @@ impl Manager {
         let names =
             |id: u64| self.attachments.iter().find(|a| u64::from(a.id.0) == id).map(|a| a.kind.clone());
         self.watchdog.look(&self.shared, names);
-        if self.shared.workers.iter().all(|w| w.panicked.get() == 0) {
+        // Every flag is taken: one raised from here on is seen the next time.
+        if self.shared.workers.iter().fold(0, |any, w| any | w.panicked.take()) == 0 {
             return;
         }
-        self.shared.workers.iter().for_each(|w| w.panicked.set(0));
         let panicked = |a: &&Arc<Attachment>| a.stats.iter().any(|s| s.panics.get() > 0);
         for id in self.attachments.iter().filter(panicked).map(|a| a.id).collect::<Vec<_>>() {
             eprintln!("nke: filter {id} panicked and is detached");

@@ -14,6 +14,10 @@ impl Gauge {
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
+    /// Sets it and returns what it was, in one step.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::AcqRel)
+    }
     /// Reads it.
     #[inline(always)]
     pub fn get(&self) -> u64 {

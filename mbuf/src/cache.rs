@@ -7,7 +7,7 @@ use crate::burst::Burst;
 use crate::freelist::BUNDLE;
 use crate::hdr::{Device, Hdr, Owner};
 use crate::mbuf::{FrameAddr, Mbuf};
-use crate::mempool::Pool;
+use crate::mempool::{Pool, PoolInner};
 
 /// Most frames a cache holds. Above that a bundle goes to the shared list.
 pub const CACHE_FRAMES: usize = 512;
@@ -16,6 +16,8 @@ pub const CACHE_FRAMES: usize = 512;
 /// processor's cache. What it holds goes back to the pool when it is dropped.
 pub struct Cache {
     pool: Pool,
+    /// The pool's inside, to tell its frames from another pool's at a glance.
+    inner: *const PoolInner,
     len: usize,
     slots: Box<[NonNull<Hdr>; CACHE_FRAMES]>,
 }
@@ -26,7 +28,12 @@ unsafe impl Send for Cache {}
 impl Cache {
     /// An empty cache on `pool`.
     pub fn new(pool: &Pool) -> Cache {
-        Cache { pool: pool.clone(), len: 0, slots: Box::new([NonNull::dangling(); CACHE_FRAMES]) }
+        Cache {
+            pool: pool.clone(),
+            inner: std::ptr::from_ref(pool.inner()),
+            len: 0,
+            slots: Box::new([NonNull::dangling(); CACHE_FRAMES]),
+        }
     }
 
     /// The pool behind the cache.
@@ -55,9 +62,12 @@ impl Cache {
         Some(unsafe { Mbuf::fresh(self.slots[self.len]) })
     }
 
-    /// Takes a packet back: its whole chain, its tags.
+    /// Takes a packet back: its whole chain, its tags. One of another pool goes home to that.
     #[inline]
     pub fn free(&mut self, mbuf: Mbuf) {
+        if mbuf.hdr().pool != self.inner {
+            return drop(mbuf);
+        }
         let hdr = mbuf.into_hdr();
         // SAFETY: into_hdr gave up the only handle.
         let meta = unsafe { &*hdr.as_ref().meta.get() };

@@ -53,9 +53,9 @@ impl Mbuf {
         (self, rest)
     }
 
-    /// Chains `tail` behind the last frame. Gives `tail` back when the chain would get too long.
+    /// Chains `tail` behind the last frame. Gives `tail` back when the chain would get too long, or it is of another pool.
     pub fn chain(&mut self, mut tail: Mbuf) -> Result<(), Mbuf> {
-        if self.segment_count() + tail.segment_count() > SEGMENTS_MAX {
+        if self.segment_count() + tail.segment_count() > SEGMENTS_MAX || self.hdr().pool != tail.hdr().pool {
             return Err(tail);
         }
         tail.clear_tags();

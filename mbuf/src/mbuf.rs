@@ -270,8 +270,10 @@ impl Mbuf {
         self.hdr().owner().0
     }
 
-    /// Charges the packet, its chain and its tags to `owner`, from now on.
+    /// Charges the packet, its chain and its tags to `owner`, from now on. A packet somebody holds is neither free nor
+    /// lent to a device: those two count as the dataplane.
     pub fn set_owner(&mut self, owner: Owner) {
+        let owner = if owner <= Owner::DEVICE { Owner::DATAPLANE } else { owner };
         // SAFETY: the pool outlives the frame.
         let now = unsafe { &*self.hdr().pool }.clock_ms();
         let mut next = Some(self.0);

@@ -20,7 +20,7 @@ const LINE_BYTES: u32 = 64;
 /// How a region is divided.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// Bytes per frame, a power of two from 512 to 65536 (AF_XDP takes 2048 and 4096).
+    /// Bytes per frame, a power of two from 512 to 32768 (AF_XDP takes 2048 and 4096).
     pub frame_size: u32,
     /// Bytes kept free in front of the data of a fresh mbuf, at least; a frame may start up to 192 bytes later.
     pub headroom: u16,
@@ -35,7 +35,7 @@ impl Default for PoolConfig {
 /// Why a pool was not made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PoolError {
-    /// The frame size is not a power of two between 512 and 65536.
+    /// The frame size is not a power of two between 512 and 32768.
     FrameSize(u32),
     /// The region holds no frame, or more than 2^32 - 2.
     FrameCount(usize),
@@ -46,7 +46,7 @@ pub enum PoolError {
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PoolError::FrameSize(n) => write!(f, "frame size {n}: use a power of two from 512 to 65536"),
+            PoolError::FrameSize(n) => write!(f, "frame size {n}: use a power of two from 512 to 32768"),
             PoolError::FrameCount(n) => write!(f, "{n} frames: make the region hold between 1 and 2^32 - 2"),
             PoolError::Headroom(n) => write!(f, "headroom {n} leaves no room for data in a frame"),
         }
@@ -159,7 +159,7 @@ impl Pool {
     /// Divides `region` into frames, all free. A remainder shorter than a frame is left unused.
     pub fn new(region: Region, config: &PoolConfig) -> Result<Pool, PoolError> {
         let size = config.frame_size;
-        if !size.is_power_of_two() || !(512..=65536).contains(&size) {
+        if !size.is_power_of_two() || !(512..=32768).contains(&size) {
             return Err(PoolError::FrameSize(size));
         }
         if u32::from(config.headroom) + (COLOURS - 1) * LINE_BYTES >= size {
@@ -210,6 +210,12 @@ impl Pool {
     /// Bytes per frame.
     pub fn frame_size(&self) -> u32 {
         self.inner().frame_size
+    }
+
+    /// Whether a packet's frames are this pool's.
+    #[inline]
+    pub fn owns(&self, mbuf: &Mbuf) -> bool {
+        std::ptr::eq(mbuf.hdr().pool, self.inner())
     }
 
     /// Allocates without a cache. For threads other than workers; a worker uses its [`crate::Cache`].

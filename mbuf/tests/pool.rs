@@ -74,6 +74,23 @@ fn frames_lent_to_a_device_come_back() {
 }
 
 #[test]
+fn packets_of_two_pools_are_not_mixed() {
+    let (one, other) = (pool(4), pool(4));
+    let mut cache = Cache::new(&one);
+    cache.free(other.alloc().unwrap());
+    assert!(cache.is_empty(), "it went home instead");
+    let mut head = one.alloc().unwrap();
+    let tail = other.alloc().unwrap();
+    assert!(one.owns(&head) && !one.owns(&tail));
+    assert!(head.chain(tail).is_err());
+    head.set_owner(Owner::DEVICE);
+    assert_eq!(head.owner(), Owner::DATAPLANE, "who holds a packet is no device");
+    drop(head);
+    all_home(&one);
+    all_home(&other);
+}
+
+#[test]
 fn census_knows_who_holds_what_since_when() {
     let pool = pool(8);
     pool.set_clock_ms(77);

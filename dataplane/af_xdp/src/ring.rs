@@ -92,6 +92,12 @@ impl<T: Copy> Producer<T> {
         done
     }
 
+    /// Entries submitted that the consumer has not taken yet, as far as it has told.
+    #[inline]
+    pub(crate) fn untaken(&self) -> u32 {
+        self.next.wrapping_sub(self.memory.consumer().load(Ordering::Acquire)).min(self.memory.size)
+    }
+
     /// Entries ever submitted, modulo 2^32.
     pub(crate) fn submitted(&self) -> u32 {
         self.next

@@ -11,7 +11,7 @@ use crate::error::{CAP_NET_ADMIN, CAP_NET_RAW, Error};
 use crate::frame::Frame;
 use crate::map::Mapping;
 use crate::ring::{Consumer, Producer, RingMemory};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, fence};
 use crate::umem::Umem;
 use crate::{device, sys};
 
@@ -149,8 +149,8 @@ pub struct Statistics {
 pub struct Reclaimed {
     /// Frames found in the rings.
     pub frames: Vec<Frame>,
-    /// Frames the kernel had taken out of a ring and not put into the other: not accounted for, and the kernel does not
-    /// use them any more.
+    /// Frames that cannot be told from ones the caller has: those the kernel had between two rings, and, once something
+    /// was received, those in the fill ring. The kernel does not use them any more.
     pub in_flight: u32,
 }
 
@@ -242,7 +242,7 @@ impl Socket {
         }
         let taken = socket.fill.room(frames.len() as u32).min(frames.len() as u32);
         let rest = frames.len() - taken as usize;
-        socket.fill.produce(taken, frames.drain(rest..).map(Frame::into_addr));
+        socket.fill(frames.drain(rest..), taken);
         let flags = if shared_with.is_some() {
             // Modes are the first socket's; naming them again is refused.
             libc::XDP_SHARED_UMEM
@@ -261,7 +261,7 @@ impl Socket {
             }
             Err(e) => {
                 // Never bound, so the kernel took nothing.
-                frames.extend(socket.fill.leftovers().into_iter().map(Frame::new));
+                frames.extend(socket.fill.leftovers().into_iter().map(|addr| Frame::new(umem.id(), addr)));
                 Err(e)
             }
         }
@@ -300,17 +300,28 @@ impl Socket {
     }
 
     /// Gives frames to the kernel to receive into, at most `max`; draws none it has no room for.
+    ///
+    /// # Panics
+    /// When a frame is another UMEM's.
     #[inline]
     pub fn fill(&mut self, frames: impl Iterator<Item = Frame>, max: u32) -> u32 {
-        self.fill.produce(max, frames.map(Frame::into_addr))
+        let id = self.umem.id();
+        self.fill.produce(
+            max,
+            frames.map(|frame| {
+                assert!(frame.umem() == id, "a frame of another UMEM");
+                frame.into_addr()
+            }),
+        )
     }
 
     /// Hands up to `max` received frames to `take`.
     #[inline]
     pub fn receive(&mut self, max: u32, mut take: impl FnMut(Received)) -> u32 {
+        let id = self.umem.id();
         self.rx.consume(max, |desc| {
             let more = desc.options & libc::XDP_PKT_CONTD != 0;
-            take(Received { frame: Frame::new(desc.addr), len: desc.len, more });
+            take(Received { frame: Frame::new(id, desc.addr), len: desc.len, more });
         })
     }
 
@@ -323,14 +334,18 @@ impl Socket {
     /// Submits frames to be sent, at most `max`; draws none it has no room for. They go out with the next kick.
     ///
     /// # Panics
-    /// When a descriptor is empty or reaches beyond its frame: the kernel would stop the whole ring for it.
+    /// When a descriptor is empty, reaches beyond its frame, or is of another UMEM: the kernel would stop the whole ring for it.
     #[inline]
     pub fn transmit(&mut self, frames: impl Iterator<Item = Transmit>, max: u32) -> u32 {
         let umem = &self.umem;
         self.tx.produce(
             max,
             frames.map(|Transmit { frame, len, more }| {
-                assert!(len > 0 && umem.holds(frame.addr(), u64::from(len)), "descriptor outside its frame");
+                let ours = frame.umem() == umem.id();
+                assert!(
+                    len > 0 && ours && umem.holds(frame.addr(), u64::from(len)),
+                    "descriptor outside its frame"
+                );
                 libc::xdp_desc {
                     addr: frame.into_addr(),
                     len,
@@ -343,7 +358,14 @@ impl Socket {
     /// Hands up to `max` frames that were sent to `take`.
     #[inline]
     pub fn complete(&mut self, max: u32, mut take: impl FnMut(Frame)) -> u32 {
-        self.completion.consume(max, |addr| take(Frame::new(addr)))
+        let id = self.umem.id();
+        self.completion.consume(max, |addr| take(Frame::new(id, addr)))
+    }
+
+    /// Frames submitted that the kernel has not taken out of the transmit ring yet: a reason to kick.
+    #[inline]
+    pub fn tx_unsent(&self) -> u32 {
+        self.tx.untaken()
     }
 
     /// Frames submitted and not completed yet.
@@ -355,6 +377,9 @@ impl Socket {
     /// Whether the kernel wants a kick before it sends. In copy mode always.
     #[inline]
     pub fn tx_needs_wakeup(&self) -> bool {
+        // What was submitted must be seen before the flag is read: else the driver goes to sleep without having seen it,
+        // and we do not see that it did.
+        fence(Ordering::SeqCst);
         needs_wakeup(self.tx_flags)
     }
 
@@ -392,18 +417,22 @@ impl Socket {
         // What was given in and not taken out, modulo 2^32.
         let held = self.fill.submitted().wrapping_sub(self.rx.taken()).wrapping_add(self.pending_tx());
         self.release();
-        let size = u64::from(self.umem.frame_size());
+        let (size, id) = (u64::from(self.umem.frame_size()), self.umem.id());
         let mut seen = HashSet::new();
         let mut frames = Vec::new();
         let mut keep = |addr: u64| {
             // The kernel publishes what it took from the fill ring late, so a frame may stand in two rings.
             if seen.insert(addr / size) {
-                frames.push(Frame::new(addr));
+                frames.push(Frame::new(id, addr));
             }
         };
         self.rx.consume(u32::MAX, |desc| keep(desc.addr));
         self.completion.consume(u32::MAX, &mut keep);
-        self.fill.leftovers().into_iter().for_each(&mut keep);
+        if self.rx.taken() == 0 {
+            // Only while nothing was received: the kernel tells late what it took from the fill ring, and a frame that
+            // was received since belongs to whoever received it.
+            self.fill.leftovers().into_iter().for_each(&mut keep);
+        }
         self.tx.leftovers().into_iter().for_each(|desc| keep(desc.addr));
         let in_flight = held.saturating_sub(frames.len() as u32);
         Reclaimed { frames, in_flight }

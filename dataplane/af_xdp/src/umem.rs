@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
@@ -55,6 +56,8 @@ pub enum Backing {
 }
 
 struct Inner {
+    /// Different for every UMEM of this process.
+    id: u32,
     base: NonNull<u8>,
     len: usize,
     config: UmemConfig,
@@ -123,7 +126,10 @@ impl Umem {
 
     fn build(base: NonNull<u8>, len: usize, config: UmemConfig, backing: Backing, keep: Keep) -> Umem {
         let untaken = Mutex::new(Some(config.frame_count));
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Umem(Arc::new(Inner {
+            id,
             base,
             len,
             config,
@@ -138,7 +144,7 @@ impl Umem {
     pub fn take_frames(&self) -> Vec<Frame> {
         let count = self.0.untaken.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(0);
         let size = u64::from(self.0.config.frame_size);
-        (0..u64::from(count)).map(|i| Frame::new(i * size)).collect()
+        (0..u64::from(count)).map(|i| Frame::new(self.0.id, i * size)).collect()
     }
 
     /// Makes the token of a frame again.
@@ -147,29 +153,48 @@ impl Umem {
     /// `addr` lies in the UMEM, and the caller holds the one claim to that frame: it came from [`Frame::into_addr`].
     #[inline(always)]
     pub unsafe fn frame_from_addr(&self, addr: u64) -> Frame {
-        Frame::new(addr)
+        Frame::new(self.0.id, addr)
     }
 
     /// `len` bytes of a frame from the token's address on; `None` if they do not lie inside that frame.
     pub fn bytes<'a>(&'a self, frame: &'a Frame, len: usize) -> Option<&'a [u8]> {
-        let start = self.checked(frame.addr(), len)?;
+        let start = self.checked(frame, len)?;
         // SAFETY: in range; the token is the one claim to the frame, so neither kernel nor process writes meanwhile.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len) })
     }
 
     /// The same, to be changed.
     pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame, len: usize) -> Option<&'a mut [u8]> {
-        let start = self.checked(frame.addr(), len)?;
+        let start = self.checked(frame, len)?;
         // SAFETY: as for `bytes`; `&mut` on the token makes the slice unique.
         Some(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
-    fn checked(&self, addr: u64, len: usize) -> Option<NonNull<u8>> {
-        if !self.holds(addr, len as u64) {
+    fn checked(&self, frame: &Frame, len: usize) -> Option<NonNull<u8>> {
+        let addr = frame.addr();
+        if frame.umem() != self.0.id || !self.holds(addr, len as u64) {
             return None;
         }
         // SAFETY: `holds` proved the offset to be inside the mapping.
         Some(unsafe { self.0.base.add(addr as usize) })
+    }
+
+    /// The same frame, with its data `offset` bytes further on (or before, if negative). The token comes back unchanged
+    /// when that is not in the same frame, or the frame is another UMEM's.
+    pub fn shift(&self, frame: Frame, offset: i64) -> Result<Frame, Frame> {
+        let size = u64::from(self.0.config.frame_size);
+        match frame.addr().checked_add_signed(offset) {
+            Some(addr) if frame.umem() == self.0.id && addr / size == frame.addr() / size => {
+                Ok(Frame::new(self.0.id, addr))
+            }
+            _ => Err(frame),
+        }
+    }
+
+    /// Tells this UMEM's frames from others'.
+    #[inline(always)]
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id
     }
 
     /// Whether `len` bytes at `addr` lie inside one frame of this UMEM.
@@ -289,11 +314,14 @@ mod tests {
             (0..8).map(|i| i * 2048).collect::<Vec<_>>()
         );
         assert!(umem.take_frames().is_empty());
-        let mut frame = frames.remove(7).shifted(48);
+        let mut frame = umem.shift(frames.remove(7), 48).unwrap();
         umem.bytes_mut(&mut frame, 2000).unwrap().fill(7);
         assert!(umem.bytes(&frame, 2001).is_none(), "past the frame");
         assert_eq!(umem.bytes(&frame, 2000).unwrap()[1999], 7);
-        assert!(umem.bytes(&frame.shifted(2048), 1).is_none(), "past the memory");
+        let frame = umem.shift(frame, 2000).expect_err("past the frame");
+        let other =
+            Umem::new(UmemConfig { frame_count: 8, pages: Pages::Plain, ..Default::default() }).unwrap();
+        assert!(other.bytes(&frame, 1).is_none() && other.shift(frame, 0).is_err(), "another UMEM's");
     }
 
     #[test]

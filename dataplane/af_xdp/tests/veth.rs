@@ -50,7 +50,6 @@ impl Port {
         let mut out = Vec::new();
         for (part, more) in parts.into_iter().map(|p| (p, true)).chain([(last, false)]) {
             let mut frame = self.spare.pop().expect("a frame");
-            frame = frame.shifted(0);
             self.umem.bytes_mut(&mut frame, part.len()).unwrap().copy_from_slice(part);
             out.push(Transmit { frame, len: part.len() as u32, more });
         }
@@ -60,10 +59,10 @@ impl Port {
         while self.socket.pending_tx() > 0 && Instant::now() < end {
             assert!(matches!(self.socket.kick_tx(), Kick::Done | Kick::Again));
             let size = u64::from(self.umem.frame_size());
-            let spare = &mut self.spare;
+            let (spare, umem) = (&mut self.spare, &self.umem);
             self.socket.complete(64, |f| {
                 let back = f.addr() % size;
-                spare.push(f.shifted(-(back as i64)));
+                spare.push(umem.shift(f, -(back as i64)).unwrap());
             });
         }
         assert_eq!(self.socket.pending_tx(), 0, "every frame is completed");

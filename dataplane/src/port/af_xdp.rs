@@ -4,6 +4,7 @@
 //! two conversions in this file are where one becomes the other.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +52,8 @@ static NEXT_DEVICE: AtomicU64 = AtomicU64::new(1);
 
 /// One queue.
 pub struct XdpQueue {
-    socket: Socket,
+    /// Taken out by the drop, and nowhere else.
+    socket: ManuallyDrop<Socket>,
     /// Borrower of the frames this queue's rings hold.
     device: Device,
     umem: Umem,
@@ -95,7 +97,7 @@ impl XdpQueue {
         // The kernel leaves 256 bytes of each frame free.
         let segments_max = if multi_buffer { len_max.div_ceil(frame - 256) } else { 1 };
         XdpQueue {
-            socket,
+            socket: ManuallyDrop::new(socket),
             device,
             umem,
             pool,
@@ -141,7 +143,8 @@ impl XdpQueue {
             self.tally.kicks.add(1);
             match self.socket.kick_tx() {
                 Kick::Done => {
-                    self.unkicked = self.unkicked.saturating_sub(self.socket.tx_budget());
+                    // What the kernel left is in the ring, not in what it answered.
+                    self.unkicked = self.socket.tx_unsent();
                     if self.unkicked == 0 {
                         return;
                     }
@@ -188,6 +191,9 @@ impl XdpQueue {
     fn unsendable(&self, mbuf: &Mbuf) -> Option<nke_filters::DropReason> {
         if mbuf.len() > self.len_max {
             return Some(TOO_LONG);
+        }
+        if !self.pool.owns(mbuf) {
+            return Some(TX_INVALID);
         }
         if mbuf.is_contiguous() {
             return mbuf.is_empty().then_some(TX_INVALID);
@@ -291,18 +297,19 @@ impl Queue for XdpQueue {
         if self.link == Link::Gone {
             return;
         }
-        if self.unkicked > 0 {
-            if self.socket.tx_needs_wakeup() {
-                self.kick();
-            } else {
-                self.unkicked = 0;
-            }
-        }
+        // First: a full completion ring keeps the kernel from sending.
         if self.socket.pending_tx() > 0 {
             self.socket.complete(COMPLETE_MAX, |frame| {
                 // SAFETY: the token was the one claim to the frame.
                 unsafe { cache.free_frame(FrameAddr(frame.into_addr())) }
             });
+        }
+        if self.unkicked > 0 {
+            if self.socket.tx_needs_wakeup() {
+                self.kick();
+            } else {
+                self.unkicked = self.socket.tx_unsent();
+            }
         }
         if self.owed >= FILL_BATCH {
             self.refill(cache);
@@ -327,10 +334,17 @@ impl Queue for XdpQueue {
         (self.link == Link::Up).then(|| self.socket.fd())
     }
 
-    fn close(self: Box<Self>, _: &mut Cache) {
-        drop(self.partial);
+    fn close(self: Box<Self>, _: &mut Cache) {}
+}
+
+impl Drop for XdpQueue {
+    /// Closes the socket and gives every frame of its rings back to the pool.
+    fn drop(&mut self) {
+        self.partial = None;
         *self.tally.fd.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        drop(self.socket.close());
+        // SAFETY: this is the drop, and nothing else takes the socket.
+        let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
+        drop(socket.close());
         // SAFETY: the socket is closed and its tokens are dropped: nobody uses or claims a frame lent to this device.
         unsafe { self.pool.take_back(self.device) };
     }
