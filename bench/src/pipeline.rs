@@ -128,7 +128,7 @@ fn report(options: &Options, found: &[(usize, Case, Vec<f64>)], peer: bool) -> R
         text += &format!("{flows} flows: testpmd takes {ratio:.2} times as long per packet\n");
     }
     if !peer && !options.no_peers {
-        text += "testpmd is not installed: apt-get install dpdk\n";
+        text += "testpmd is not installed: apt-get install dpdk-dev\n";
     }
     let rows: Vec<_> = found
         .iter()
