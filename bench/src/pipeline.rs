@@ -128,7 +128,8 @@ fn report(options: &Options, found: &[(usize, Case, Vec<f64>)], peer: bool) -> R
         text += &format!("{flows} flows: testpmd takes {ratio:.2} times as long per packet\n");
     }
     if !peer && !options.no_peers {
-        text += "testpmd is not installed: apt-get install dpdk-dev\n";
+        text += testpmd::NOT_INSTALLED;
+        text.push('\n');
     }
     let rows: Vec<_> = found
         .iter()

@@ -333,7 +333,8 @@ fn report(options: &Options, found: &[Found], generator: f64, missing: bool) -> 
         if enough { "not the bottleneck" } else { "THE BOTTLENECK: peaks are its own" }
     );
     if missing {
-        text += "testpmd is not installed: apt-get install dpdk-dev\n";
+        text += testpmd::NOT_INSTALLED;
+        text.push('\n');
     }
     let rows: Vec<_> = found
         .iter()

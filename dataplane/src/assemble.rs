@@ -16,7 +16,7 @@ use crate::guard;
 use crate::linkwatch::{LinkWatch, Watched};
 use crate::port::Queue;
 use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};
-use crate::port::pcap::PcapQueue;
+use crate::port::pcap::{PcapPortError, PcapQueue};
 use crate::port::xdp_open::{Opening, XdpOptions, open};
 use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
 use crate::snapshot::Directions;
@@ -121,7 +121,12 @@ fn build_port(
                 port.looped,
                 PCAP_BYTES_MAX,
             );
-            let queue = queue.map_err(|e| Error::new("NKE-DEV-001", format!("port `{name}`: {e}")))?;
+            let queue = queue.map_err(|e| match &e {
+                PcapPortError::Read(file, why) => {
+                    Error::new(why.id(), format!("port `{name}`: {file}")).because(why.cause(), why.cure())
+                }
+                _ => Error::new("NKE-DEV-001", format!("port `{name}`: {e}")),
+            })?;
             ("pcap", Box::new(queue))
         }
         _ if port.role == Some(Role::Sink) => {

@@ -66,6 +66,10 @@ catalogue! {
     "NKE-CTL-TOO-LONG" Failed "a message for the control socket is too long", "requests have at most 64 KiB, answers 4 MiB", "ask for less at a time";
     "NKE-CTL-PANIC" Failed "the dataplane made a mistake carrying out a request", "a defect in NKE; what the request had done by then stays done", "look at its standard error, and report what it says there";
     "NKE-CTL-SYSTEM" Failed "the control socket cannot be used", "its directory cannot be made or written", "give another `socket`";
+    "NKE-PCAP-001" Failed "a capture file cannot be read", "it does not exist, or may not be read", "check the file's path and mode";
+    "NKE-PCAP-002" Failed "a file is not a capture", "neither pcap nor pcapng", "convert it: editcap -F pcapng FROM TO";
+    "NKE-PCAP-003" Failed "a capture is not of Ethernet frames", "it was made on a tunnel, or with `-i any`", "capture on an Ethernet device";
+    "NKE-PCAP-004" Failed "a record of a capture file cannot be used", "it is cut off, damaged or too long: the message says where", "keep the records before it: tcpdump -r FROM -c N -w TO";
     "NKE-EXT-001" Failed "no filter kind of this name", "it is misspelt, or not registered", "built-in kinds are count, drop and mirror";
     "NKE-EXT-002" Failed "no filter is attached under this number", "it was detached already, or never attached", "see `nke show filters`";
     "NKE-EXT-003" Failed "a filter kind refused its arguments", "the message says which", "the cure is in the message";

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use super::RECORD_MAX;
+
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
@@ -78,9 +80,14 @@ impl<W: Write> Writer<W> {
         Ok(self.interfaces - 1)
     }
 
-    /// Writes a packet.
+    /// Writes a packet of at most [`RECORD_MAX`] bytes.
     pub fn write(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         let len: usize = packet.pieces.iter().map(|p| p.len()).sum();
+        // Either would make a file that nobody reads past this packet.
+        if packet.interface >= self.interfaces || len > RECORD_MAX {
+            let what = format!("a packet of {len} bytes on interface {}", packet.interface);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let mut body = Vec::with_capacity(len + 64);
         body.extend(packet.interface.to_le_bytes());
         body.extend(((packet.ts_ns >> 32) as u32).to_le_bytes());
@@ -93,7 +100,9 @@ impl<W: Write> Writer<W> {
             add_option(&mut body, option::EPB_FLAGS, &(direction as u32).to_le_bytes());
         }
         if let Some(comment) = packet.comment {
-            add_option(&mut body, option::COMMENT, comment.as_bytes());
+            // A cut inside a character would not be UTF-8.
+            let end = comment.floor_char_boundary(usize::from(u16::MAX));
+            add_option(&mut body, option::COMMENT, &comment.as_bytes()[..end]);
         }
         if packet.direction.is_some() || packet.comment.is_some() {
             end_options(&mut body);
