@@ -182,6 +182,14 @@ impl Host for Shared {
         self.inject(interface, Direction::Output, packet)
     }
 
+    fn ip_inject_input(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
+        Err(Refused::NotIp(packet))
+    }
+
+    fn ip_inject_output(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
+        Err(Refused::NotIp(packet))
+    }
+
     fn detach(&self, attachment: AttachId) -> Result<(), HostError> {
         self.command(Command::Detach { id: attachment, reply: None })
     }

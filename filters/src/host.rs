@@ -40,6 +40,8 @@ pub enum Refused {
     NoInterface(Mbuf),
     /// The interface's injection queue is full.
     QueueFull(Mbuf),
+    /// Not an IP packet, or no interface does IP.
+    NotIp(Mbuf),
     /// The packet was injected too often: a filter does not know its own packets again.
     Loop(Mbuf),
 }
@@ -48,7 +50,7 @@ impl Refused {
     /// The packet.
     pub fn into_mbuf(self) -> Mbuf {
         match self {
-            Refused::NoInterface(m) | Refused::QueueFull(m) | Refused::Loop(m) => m,
+            Refused::NoInterface(m) | Refused::QueueFull(m) | Refused::NotIp(m) | Refused::Loop(m) => m,
         }
     }
 }
@@ -69,6 +71,15 @@ pub trait Host: Send + Sync {
 
     /// *Path.* Sends a framed packet by `interface`: all its output filters see it.
     fn inject_output(&self, interface: IfIndex, packet: Mbuf) -> Result<(), Refused>;
+
+    /// *Path.* Puts an IP packet (data at its IP header) in as if it had just been received and validated: it is routed
+    /// anew, and IP filters see it again. With `after`, filters up to and including that instance in the order of the
+    /// hook do not (KPI: `ipf_inject_input` with a reference); the mark is used up at the first hook.
+    fn ip_inject_input(&self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused>;
+
+    /// *Path.* Routes and sends an IP packet (data at its IP header): output filters see it, with `after` only those
+    /// behind that instance (KPI: `ipf_inject_output`).
+    fn ip_inject_output(&self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused>;
 
     /// *Path.* Asks the control thread to detach an instance. Also from inside the instance's own callbacks.
     fn detach(&self, attachment: AttachId) -> Result<(), HostError>;

@@ -9,6 +9,11 @@ use crate::kind::AttachId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct IfIndex(pub u16);
 
+impl IfIndex {
+    /// No interface: what filters that are not attached to one are told.
+    pub const NONE: IfIndex = IfIndex(u16::MAX);
+}
+
 /// What the attacher handed in, given back at every call (KPI: `iff_cookie`). NKE never looks at it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Cookie(pub u64);

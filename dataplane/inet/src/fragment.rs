@@ -1,0 +1,1 @@
+//! Fragmentation (RFC 791, RFC 8200 section 4.5).

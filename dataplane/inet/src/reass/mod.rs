@@ -1,0 +1,1 @@
+//! Reassembly (RFC 815, RFC 5722).
