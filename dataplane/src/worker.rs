@@ -3,7 +3,7 @@
 //! A packet's way through this file, downwards: `Worker::round` receives a burst, `Path::input` runs the input
 //! filters, `Path::output` the output filters of the other side of the wire and hands the burst to its queue.
 //! Only the worker transmits. Nothing here locks, allocates or logs; the kernel is called in `Queue::flush` (the
-//! kick) and, when no packet came, to give way to it or, in adaptive mode, to sleep.
+//! kick) and, in adaptive mode, to sleep.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,8 +95,6 @@ impl Worker {
                 if self.pace.adaptive && idle >= IDLE_ROUNDS {
                     self.sleep();
                     idle = 0;
-                } else if self.lanes.iter().any(|lane| lane.queue.waits_for_kernel()) {
-                    std::thread::yield_now();
                 } else {
                     std::hint::spin_loop();
                 }

@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use af_xdp::{Frame, Kick, Mode, Received, Socket, Statistics, Transmit, Umem};
+use af_xdp::{Frame, Kick, Received, Socket, Statistics, Transmit, Umem};
 use nke_filters::Counter;
 use nke_mbuf::{BURST_MAX, Burst, Cache, Device, FrameAddr, Mbuf, Pool};
 
@@ -317,13 +317,6 @@ impl Queue for XdpQueue {
         if self.socket.rx_needs_wakeup() {
             self.socket.kick_rx();
         }
-    }
-
-    #[inline]
-    fn waits_for_kernel(&self) -> bool {
-        // In copy mode a frame is sent within the kick, unless the softirq that does it was put off to ksoftirqd: that
-        // thread shares our core, and would wait for the end of our time slice.
-        self.socket.mode() == Mode::Copy && self.socket.pending_tx() > 0
     }
 
     fn link(&self) -> Link {

@@ -64,11 +64,6 @@ pub trait Queue: Send {
     /// Once per round of the worker: kicks the device, takes back sent frames, refills.
     fn flush(&mut self, cache: &mut Cache);
 
-    /// Whether packets handed over are waiting for a kernel thread of this core to run: an idle worker lets it.
-    fn waits_for_kernel(&self) -> bool {
-        false
-    }
-
     /// State of the device.
     fn link(&self) -> Link {
         Link::Up
