@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use nke_filters::{Args, AttachId, Cookie, FilterKind, HostError, InterfaceFilter};
+use nke_filters::{
+    Args, AttachId, Cookie, Family, FilterKind, HostError, InterfaceFilter, IpFilter, IpFilterKind,
+};
 use serde_json::Value;
 
 use crate::fault::Fault;
+use crate::kinds::Kind;
 use crate::manager::{Command, Reply};
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, may_wait_here};
@@ -20,17 +23,47 @@ pub enum Maker {
     Kind(String),
     /// The attacher itself; the name is shown to users and charged.
     Instance(String, Box<dyn InterfaceFilter>),
+    /// The same for an IP filter.
+    IpInstance(String, Box<dyn IpFilter>),
+}
+
+/// Where a filter is attached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Point {
+    /// To an interface, by its name.
+    Interface(String),
+    /// To a version of IP.
+    Ip(Family),
+}
+
+impl Point {
+    /// `ip` and `ip6` are the two versions of IP, anything else is an interface.
+    pub fn named(name: &str) -> Point {
+        match name {
+            "ip" => Point::Ip(Family::V4),
+            "ip6" => Point::Ip(Family::V6),
+            _ => Point::Interface(name.to_owned()),
+        }
+    }
+
+    /// As users write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Point::Interface(name) => name,
+            Point::Ip(family) => family.name(),
+        }
+    }
 }
 
 /// A request to attach.
 pub struct AttachSpec {
     /// What to attach.
     pub maker: Maker,
-    /// Name of the interface.
-    pub interface: String,
-    /// Which directions it sees.
+    /// Where.
+    pub point: Point,
+    /// Interface filters: which directions it sees.
     pub directions: Directions,
-    /// Only this ethertype, or all.
+    /// Interface filters: only this ethertype, or all.
     pub protocol: Option<u16>,
     /// Given back at every call.
     pub cookie: Cookie,
@@ -41,11 +74,11 @@ pub struct AttachSpec {
 }
 
 impl AttachSpec {
-    /// Kind `kind` on `interface`, both directions, all protocols.
-    pub fn kind(kind: &str, interface: &str) -> AttachSpec {
+    /// Kind `kind` at `point` (see [`Point::named`]), both directions, all protocols.
+    pub fn kind(kind: &str, point: &str) -> AttachSpec {
         AttachSpec {
             maker: Maker::Kind(kind.to_owned()),
-            interface: interface.to_owned(),
+            point: Point::named(point),
             directions: Directions::BOTH,
             protocol: None,
             cookie: Cookie(0),
@@ -57,6 +90,12 @@ impl AttachSpec {
     /// Instance `filter`, called `name`, on `interface`, both directions, all protocols.
     pub fn instance(name: &str, interface: &str, filter: Box<dyn InterfaceFilter>) -> AttachSpec {
         AttachSpec { maker: Maker::Instance(name.to_owned(), filter), ..AttachSpec::kind(name, interface) }
+    }
+
+    /// Instance `filter`, called `name`, for packets of `family`.
+    pub fn ip_instance(name: &str, family: Family, filter: Box<dyn IpFilter>) -> AttachSpec {
+        let maker = Maker::IpInstance(name.to_owned(), filter);
+        AttachSpec { maker, ..AttachSpec::kind(name, family.name()) }
     }
 }
 
@@ -104,9 +143,14 @@ impl Control {
         }
     }
 
-    /// Registers a filter kind under its name.
+    /// Registers a kind of interface filter under its name.
     pub fn register(&self, kind: Arc<dyn FilterKind>) -> Result<Ticket<()>, Fault> {
-        self.ask(|reply| Command::Register { kind, reply })
+        self.ask(|reply| Command::Register { kind: Kind::Interface(kind), reply })
+    }
+
+    /// Registers a kind of IP filter. It may have the name of a kind of interface filter: both are one extension then.
+    pub fn register_ip(&self, kind: Arc<dyn IpFilterKind>) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::Register { kind: Kind::Ip(kind), reply })
     }
 
     /// Unregisters a kind: detaches its instances, waits up to `wait` for everything it holds to come back, and then

@@ -24,6 +24,8 @@ pub enum Fault {
     NoKind(String),
     /// A filter kind of this name is registered already (KPI: EEXIST).
     KindExists(String),
+    /// The extension has no kind for this place: an interface filter for IP, or the other way round.
+    WrongLayer(String, String),
     /// No interface of this name (KPI: ENXIO).
     NoInterface(String),
     /// No instance of this number, or it is being detached already.
@@ -54,6 +56,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::NoKind(name) => write!(f, "no filter kind is called `{name}`"),
             Fault::KindExists(name) => write!(f, "a filter kind is called `{name}` already"),
+            Fault::WrongLayer(name, point) => write!(f, "`{name}` cannot be attached to `{point}`"),
             Fault::NoInterface(name) => write!(f, "no interface is called `{name}`"),
             Fault::NoAttachment(id) => write!(f, "no filter is attached under number {id}"),
             Fault::Create(e) => write!(f, "{e}"),

@@ -18,6 +18,7 @@ pub mod error;
 pub mod fault;
 pub mod guard;
 pub mod ifnet;
+pub mod kinds;
 pub mod lab;
 pub mod linkwatch;
 pub mod mailbox;

@@ -4,25 +4,23 @@
 //! that `Manager::settle` goes through, so that a worker stuck in a filter delays that filter's detach and nothing
 //! else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use crossbeam::utils::CachePadded;
-use nke_filters::{
-    AttachEnv, AttachId, FilterKind, Hold, HoldKind, IfEvent, IfEventKind, IfIndex, InterfaceFilter,
-};
+use nke_filters::{AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfIndex};
 use nke_mbuf::Owner;
 use serde_json::Value;
 
-use crate::control_handle::{AttachSpec, Maker};
+use crate::control_handle::{AttachSpec, Maker, Point};
 use crate::fault::{Fault, Holder};
 use crate::ifnet::IfState;
+use crate::kinds::{Kind, Kinds, guarded};
 use crate::quiesce::Publisher;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, host, never_wait_here};
-use crate::snapshot::{Attachment, FilterStats, Snapshot};
+use crate::snapshot::{Attachment, FilterStats, Instance, Snapshot};
 use crate::views::{self, View};
 use crate::watchdog::Watchdog;
 
@@ -38,7 +36,7 @@ pub type Reply<T> = Option<Sender<Result<T, Fault>>>;
 #[allow(missing_docs, reason = "each is a method of `Control`, documented there")]
 pub enum Command {
     Register {
-        kind: Arc<dyn FilterKind>,
+        kind: Kind,
         reply: Reply<()>,
     },
     Unregister {
@@ -65,13 +63,6 @@ pub enum Command {
     },
     /// Detach everything, unregister everything, end.
     Stop,
-}
-
-struct Registered {
-    kind: Arc<dyn FilterKind>,
-    owner: Owner,
-    stopping: bool,
-    _hold: Hold,
 }
 
 /// An instance out of the chains, waiting for the last worker to leave them.
@@ -103,18 +94,22 @@ const PENDING_TICK: Duration = Duration::from_micros(50);
 /// Between looks at workers when nothing is under way.
 const IDLE_TICK: Duration = Duration::from_millis(20);
 
+/// Between calls of the instances' own `tick`.
+const INSTANCE_TICK: Duration = Duration::from_secs(1);
+
 /// The control thread's state.
 pub struct Manager {
     pub(crate) shared: Arc<Shared>,
     publisher: Publisher<Snapshot>,
     commands: Receiver<Command>,
-    kinds: Vec<Registered>,
+    kinds: Kinds,
     /// In attach order, which is the order in every chain.
     pub(crate) attachments: Vec<Arc<Attachment>>,
     activating: Vec<(u64, AttachId, Reply<AttachId>)>,
     draining: Vec<Draining>,
     unloading: Vec<Unloading>,
     pub(crate) watchdog: Watchdog,
+    next_tick: Instant,
     next_id: u32,
     stopping: bool,
     /// Workers that do not leave their filters are waited for so long when everything ends.
@@ -136,12 +131,13 @@ impl Manager {
             shared,
             publisher,
             commands,
-            kinds: Vec::new(),
+            kinds: Kinds::default(),
             attachments: Vec::new(),
             activating: Vec::new(),
             draining: Vec::new(),
             unloading: Vec::new(),
             watchdog,
+            next_tick: Instant::now(),
             next_id: 1,
             stopping: false,
             patience,
@@ -163,10 +159,9 @@ impl Manager {
             let now = self.shared.started.elapsed();
             self.shared.pool.set_clock_ms(now.as_millis() as u64);
             self.watch();
+            self.tick();
         }
-        for registered in self.kinds.drain(..) {
-            guarded(|| registered.kind.unregistered());
-        }
+        self.kinds.clear();
     }
 
     fn pending(&self) -> bool {
@@ -192,18 +187,8 @@ impl Manager {
         }
     }
 
-    fn register(&mut self, kind: Arc<dyn FilterKind>) -> Result<(), Fault> {
-        let name = kind.name().to_owned();
-        if self.stopping {
-            return Err(Fault::Ended);
-        }
-        if self.kinds.iter().any(|k| k.kind.name() == name) {
-            return Err(Fault::KindExists(name));
-        }
-        let owner = self.shared.owner_of(&name);
-        let hold = self.shared.ledger.hold(owner, HoldKind::Registration, name);
-        self.kinds.push(Registered { kind, owner, stopping: false, _hold: hold });
-        Ok(())
+    fn register(&mut self, kind: Kind) -> Result<(), Fault> {
+        if self.stopping { Err(Fault::Ended) } else { self.kinds.register(kind, &self.shared) }
     }
 
     fn attach(&mut self, spec: AttachSpec) -> Result<(AttachId, u64), Fault> {
@@ -213,61 +198,53 @@ impl Manager {
         if self.attachments.len() == ATTACHMENTS_MAX {
             return Err(Fault::TooMany(ATTACHMENTS_MAX));
         }
-        let interface = match self.shared.interface(&spec.interface) {
-            Some(ifnet) => ifnet.index,
-            None => return Err(Fault::NoInterface(spec.interface)),
+        let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
+        let interface = match &point {
+            Point::Ip(_) => IfIndex::NONE,
+            Point::Interface(name) => match self.shared.interface(name) {
+                Some(ifnet) => ifnet.index,
+                None => return Err(Fault::NoInterface(name.clone())),
+            },
         };
         let id = AttachId(self.next_id);
-        let (kind, owner, filter) = self.make(&spec.args, spec.maker, id, interface, spec.cookie)?;
-        self.next_id += 1;
-        let name = format!("{kind} on {} ({id})", spec.interface);
         let workers = self.shared.workers.len();
+        let (kind, owner, filter) = match (maker, &point) {
+            (Maker::Instance(name, filter), Point::Interface(_)) => {
+                let owner = self.shared.owner_of(&name);
+                (name, owner, Instance::Interface(filter))
+            }
+            (Maker::IpInstance(name, filter), Point::Ip(family)) => {
+                let owner = self.shared.owner_of(&name);
+                (name, owner, Instance::Ip(*family, filter.hooks(), filter))
+            }
+            (Maker::Instance(name, _) | Maker::IpInstance(name, _), point) => {
+                return Err(Fault::WrongLayer(name, point.name().to_owned()));
+            }
+            (Maker::Kind(name), point) => {
+                let host = host(&self.shared);
+                let env = |owner| AttachEnv { host, owner, attachment: id, interface, cookie, workers };
+                let registered = self.kinds.find(&name)?;
+                let owner = registered.owner;
+                (name, owner, registered.make(&self.shared, point, env, &args)?)
+            }
+        };
+        self.next_id += 1;
+        let name = format!("{kind} on {} ({id})", point.name());
         let attachment = Attachment {
             id,
             kind,
             owner,
             interface,
-            directions: spec.directions,
-            protocol: spec.protocol,
-            cookie: spec.cookie,
-            on_panic: spec.on_panic,
+            directions,
+            protocol,
+            cookie,
+            on_panic,
             filter,
             stats: (0..workers).map(|_| CachePadded::new(FilterStats::default())).collect(),
             hold: self.shared.ledger.hold(owner, HoldKind::Attachment, name),
         };
         self.attachments.push(Arc::new(attachment));
         Ok((id, self.publish()))
-    }
-
-    fn make(
-        &self,
-        args: &nke_filters::Args,
-        maker: Maker,
-        attachment: AttachId,
-        interface: IfIndex,
-        cookie: nke_filters::Cookie,
-    ) -> Result<(String, Owner, Box<dyn InterfaceFilter>), Fault> {
-        let name = match maker {
-            Maker::Instance(name, filter) => {
-                let owner = self.shared.owner_of(&name);
-                return Ok((name, owner, filter));
-            }
-            Maker::Kind(name) => name,
-        };
-        let Some(registered) = self.kinds.iter().find(|k| k.kind.name() == name) else {
-            return Err(Fault::NoKind(name));
-        };
-        if registered.stopping {
-            return Err(Fault::Stopping(name));
-        }
-        let owner = registered.owner;
-        let workers = self.shared.workers.len();
-        let env = AttachEnv { host: host(&self.shared), owner, attachment, interface, cookie, workers };
-        match catch_unwind(AssertUnwindSafe(|| registered.kind.create(&env, args))) {
-            Ok(Ok(filter)) => Ok((name, owner, filter)),
-            Ok(Err(e)) => Err(Fault::Create(e)),
-            Err(_) => Err(Fault::CreatePanicked(name)),
-        }
     }
 
     fn publish(&mut self) -> u64 {
@@ -287,9 +264,12 @@ impl Manager {
     }
 
     fn unregister(&mut self, name: String, wait: Duration, reply: Reply<UnloadReport>) {
-        let Some(registered) = self.kinds.iter_mut().find(|k| k.kind.name() == name) else {
-            answer(reply, Err(Fault::NoKind(name)));
-            return;
+        let registered = match self.kinds.find(&name) {
+            Ok(registered) => registered,
+            Err(fault) => {
+                answer(reply, Err(fault));
+                return;
+            }
         };
         if registered.stopping {
             answer(reply, Err(Fault::Stopping(name)));
@@ -325,9 +305,16 @@ impl Manager {
             }
             eprintln!("nke: interface {}: {}", ifnet.name, kind.name());
         }
+        self.tell(interface, kind);
+    }
+
+    /// Tells the filters of an interface what happened to it.
+    fn tell(&self, interface: IfIndex, kind: IfEventKind) {
         for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
-            let event = IfEvent { interface, cookie: attachment.cookie, kind };
-            guarded(|| attachment.filter.event(&event));
+            if let Instance::Interface(filter) = &attachment.filter {
+                let event = IfEvent { interface, cookie: attachment.cookie, kind };
+                guarded(|| filter.event(&event));
+            }
         }
     }
 
@@ -337,18 +324,11 @@ impl Manager {
         self.give_up = Some(now + self.patience);
         self.unloading.iter_mut().for_each(|unloading| unloading.deadline = now);
         for ifnet in 0..self.shared.interfaces.len() {
-            self.detaching(IfIndex(ifnet as u16));
+            // Filters hear that their interface goes, before they are detached.
+            self.tell(IfIndex(ifnet as u16), IfEventKind::Detaching);
         }
         for id in self.attachments.iter().map(|a| a.id).collect::<Vec<_>>() {
             self.detach(id, None);
-        }
-    }
-
-    /// Filters hear that their interface goes, before they are detached.
-    fn detaching(&self, interface: IfIndex) {
-        for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
-            let event = IfEvent { interface, cookie: attachment.cookie, kind: IfEventKind::Detaching };
-            guarded(|| attachment.filter.event(&event));
         }
     }
 
@@ -390,7 +370,7 @@ impl Manager {
             let mut report = DetachReport {
                 id: attachment.id,
                 kind: attachment.kind.clone(),
-                interface: self.shared.interfaces[usize::from(attachment.interface.0)].name.clone(),
+                interface: views::point(&self.shared, &attachment).to_owned(),
                 packets: sum(|s| s.packets.get()),
                 dropped: sum(|s| s.dropped.get()),
                 consumed: sum(|s| s.consumed.get()),
@@ -424,7 +404,7 @@ impl Manager {
             if Instant::now() < unloading.deadline {
                 return true;
             }
-            if let Some(kind) = self.kinds.iter_mut().find(|k| k.owner == unloading.owner) {
+            if let Some(kind) = self.kinds.of(unloading.owner) {
                 kind.stopping = false;
             }
             answer(unloading.reply.take(), Err(Fault::Busy(holders)));
@@ -439,10 +419,7 @@ impl Manager {
     }
 
     fn unloaded(&mut self, unloading: &mut Unloading) {
-        if let Some(at) = self.kinds.iter().position(|k| k.owner == unloading.owner) {
-            let registered = self.kinds.remove(at);
-            guarded(|| registered.kind.unregistered());
-        }
+        self.kinds.remove(unloading.owner);
         let report = UnloadReport {
             name: unloading.name.clone(),
             filters_detached: unloading.filters_detached,
@@ -478,6 +455,15 @@ impl Manager {
         holders
     }
 
+    /// About once a second, every instance may age its tables.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + INSTANCE_TICK;
+            self.attachments.iter().for_each(|attachment| guarded(|| attachment.filter.tick()));
+        }
+    }
+
     /// Stalled workers are reported, filters that panicked are detached.
     fn watch(&mut self) {
         let names =
@@ -499,13 +485,6 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Fault>) {
     if let Some(reply) = reply {
         // The asker may have gone; the channel has room for its one answer.
         let _ = reply.try_send(result);
-    }
-}
-
-/// Runs code of an extension on the control thread: a panic there ends the call, not the thread.
-fn guarded(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        eprintln!("nke: an extension panicked in a callback on the control thread");
     }
 }
 

@@ -1,12 +1,13 @@
-//! The hook runner: takes a burst through one chain of filters.
+//! The hook runner: takes a burst through one chain of filters, of an interface or of IP.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use nke_filters::{Batch, Cx, Direction, Removed};
+use nke_filters::{Batch, Cx, Direction, IpHook, Removed};
 use nke_mbuf::{Burst, Cache, Mbuf};
 
 use crate::drop::FILTER_PANIC;
-use crate::snapshot::{Attachment, Chain, OnPanic};
+use crate::snapshot::{Attachment, Chain, Instance, OnPanic};
 use crate::status::WorkerStatus;
 
 /// What a chain works with: parts of the worker it runs on.
@@ -46,31 +47,78 @@ impl Hook<'_> {
             None => u64::MAX >> (64 - burst.len()),
             Some(ethertype) => select(burst, ethertype),
         };
+        let Instance::Interface(filter) = &entry.filter else { return };
         if selected == 0 {
             return;
         }
+        let gone = self.show(entry, burst, selected, |cx, batch| match direction {
+            Direction::Input => filter.input(cx, batch),
+            Direction::Output => filter.output(cx, batch),
+        });
+        if gone != 0 {
+            burst.compact();
+        }
+    }
+
+    /// Runs the packets of `burst` at the places in `selected` through the IP filters of `chain`; returns the places that
+    /// still have one. Packets keep their places.
+    #[inline]
+    pub fn run_ip(
+        &mut self,
+        chain: &[Arc<Attachment>],
+        hook: IpHook,
+        burst: &mut Burst,
+        mut selected: u64,
+    ) -> u64 {
+        for entry in chain {
+            let Instance::Ip(.., filter) = &entry.filter else { continue };
+            if selected == 0 {
+                break;
+            }
+            selected &= !self.show(entry, burst, selected, |cx, batch| match hook {
+                IpHook::Prerouting => filter.prerouting(cx, batch),
+                IpHook::Input => filter.input(cx, batch),
+                IpHook::Forward => filter.forward(cx, batch),
+                IpHook::Output => filter.output(cx, batch),
+            });
+        }
+        if !chain.is_empty() {
+            self.status.in_filter.set(0);
+        }
+        selected
+    }
+
+    /// Shows the packets at the places in `selected` to one instance; returns the places that are empty now.
+    #[inline]
+    fn show(
+        &mut self,
+        entry: &Attachment,
+        burst: &mut Burst,
+        selected: u64,
+        call: impl FnOnce(&mut Cx<'_>, &mut Batch<'_>),
+    ) -> u64 {
         self.status.in_filter.set(u64::from(entry.id.0));
         let stats = &entry.stats[self.worker];
         stats.packets.add(u64::from(selected.count_ones()));
         let mut batch = Batch::new(burst, selected, self.removed, entry.owner);
         let mut cx = Cx::new(entry.interface, entry.id, entry.cookie, self.worker, self.cache, entry.owner);
-        let outcome = catch_unwind(AssertUnwindSafe(|| match direction {
-            Direction::Input => entry.filter.input(&mut cx, &mut batch),
-            Direction::Output => entry.filter.output(&mut cx, &mut batch),
-        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx, &mut batch)));
         let gone = batch.gone();
         if outcome.is_err() {
             stats.panics.add(1);
-            self.panicked(entry, burst, selected & !gone);
-            self.settle(entry, burst, gone);
-        } else if gone != 0 {
-            self.settle(entry, burst, gone);
+            let closed = self.panicked(entry, burst, selected & !gone);
+            self.settle(entry, gone);
+            return gone | closed;
         }
+        if gone != 0 {
+            self.settle(entry, gone);
+        }
+        gone
     }
 
-    /// Counts and frees what a filter dropped, counts what it took, and closes the gaps.
+    /// Counts and frees what a filter dropped, counts what it took.
     #[cold]
-    fn settle(&mut self, entry: &Attachment, burst: &mut Burst, gone: u64) {
+    fn settle(&mut self, entry: &Attachment, gone: u64) {
         let mut dropped = 0;
         while let Some((mbuf, reason)) = self.removed.pop() {
             self.status.drops[reason.index()].add(1);
@@ -80,12 +128,13 @@ impl Hook<'_> {
         let stats = &entry.stats[self.worker];
         stats.dropped.add(dropped);
         stats.consumed.add(u64::from(gone.count_ones()) - dropped);
-        burst.compact();
     }
 
     /// A panic: the packets the filter left go on, or are dropped. The control thread sees the counter and detaches.
+    /// Returns the places it emptied.
     #[cold]
-    fn panicked(&mut self, entry: &Attachment, burst: &mut Burst, left: u64) {
+    fn panicked(&mut self, entry: &Attachment, burst: &mut Burst, left: u64) -> u64 {
+        self.status.panicked.set(1);
         if entry.on_panic == OnPanic::Closed {
             for place in (0..64).filter(|place| left >> place & 1 == 1) {
                 if let Some(mbuf) = burst.take(place) {
@@ -93,8 +142,9 @@ impl Hook<'_> {
                     self.cache.free(mbuf);
                 }
             }
+            return left;
         }
-        self.status.panicked.set(1);
+        0
     }
 }
 

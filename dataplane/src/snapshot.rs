@@ -1,9 +1,11 @@
-//! What workers see: filter chains of each interface, immutable once published.
+//! What workers see: filter chains of each interface and of IP, immutable once published.
 
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
-use nke_filters::{AttachId, Cookie, Counter, Hold, IfIndex, InterfaceFilter};
+use nke_filters::{
+    AttachId, Cookie, Counter, Family, Hold, IfIndex, InterfaceFilter, IpFilter, IpHook, IpHooks,
+};
 use nke_mbuf::Owner;
 
 /// What happens to the packets a filter was shown when it panics.
@@ -37,7 +39,7 @@ pub struct Attachment {
     pub kind: String,
     /// The extension charged for it.
     pub owner: Owner,
-    /// Where it is attached.
+    /// The interface it is attached to; [`IfIndex::NONE`] for an IP filter.
     pub interface: IfIndex,
     /// Which directions it sees.
     pub directions: Directions,
@@ -48,11 +50,43 @@ pub struct Attachment {
     /// What a panic means for the packets.
     pub on_panic: OnPanic,
     /// The instance.
-    pub filter: Box<dyn InterfaceFilter>,
+    pub filter: Instance,
     /// One per worker.
     pub stats: Box<[CachePadded<FilterStats>]>,
     /// Its line on the ledger.
     pub hold: Hold,
+}
+
+/// An instance of one layer or the other.
+pub enum Instance {
+    /// Attached to an interface.
+    Interface(Box<dyn InterfaceFilter>),
+    /// Attached to a version of IP, at these hooks.
+    Ip(Family, IpHooks, Box<dyn IpFilter>),
+}
+
+impl Instance {
+    /// Its figures, by its own account.
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        match self {
+            Instance::Interface(filter) => filter.figures(),
+            Instance::Ip(.., filter) => filter.figures(),
+        }
+    }
+    /// Lets it age its tables.
+    pub fn tick(&self) {
+        match self {
+            Instance::Interface(filter) => filter.tick(),
+            Instance::Ip(.., filter) => filter.tick(),
+        }
+    }
+    /// Its last call.
+    pub fn detached(&self, interface: IfIndex, cookie: Cookie) {
+        match self {
+            Instance::Interface(filter) => filter.detached(interface, cookie),
+            Instance::Ip(.., filter) => filter.detached(cookie),
+        }
+    }
 }
 
 /// Input, output, or both.
@@ -109,10 +143,30 @@ pub struct IfChains {
     pub output: Chain,
 }
 
+/// Chains of one version of IP: for each hook the instances packets pass, newest attachment first (the contract's order
+/// for IP filters).
+#[derive(Default)]
+pub struct IpChains {
+    hooks: [Vec<Arc<Attachment>>; IpHook::ALL.len()],
+    /// Whether an instance wants forwarded fragments put together.
+    pub wants_whole: bool,
+}
+
+impl IpChains {
+    /// The instances at `hook`.
+    #[inline(always)]
+    pub fn at(&self, hook: IpHook) -> &[Arc<Attachment>] {
+        &self.hooks[hook.index()]
+    }
+}
+
 /// One published state.
+#[derive(Default)]
 pub struct Snapshot {
     /// By interface index.
     pub chains: Vec<IfChains>,
+    /// By version of IP: [`Family::V4`], [`Family::V6`].
+    pub ip: [IpChains; 2],
 }
 
 impl Snapshot {
@@ -125,6 +179,15 @@ impl Snapshot {
                 output: Chain::of(on(i).filter(|a| a.directions.output)),
             })
             .collect();
-        Snapshot { chains }
+        let mut ip: [IpChains; 2] = Default::default();
+        for attachment in attachments.iter().rev() {
+            let Instance::Ip(family, hooks, _) = &attachment.filter else { continue };
+            let chains = &mut ip[*family as usize];
+            chains.wants_whole |= hooks.wants_whole();
+            for hook in IpHook::ALL.into_iter().filter(|h| hooks.has(*h)) {
+                chains.hooks[hook.index()].push(attachment.clone());
+            }
+        }
+        Snapshot { chains, ip }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nke_filters::{DropClass, HoldKind};
+use nke_filters::{DropClass, HoldKind, IpHook};
 use serde_json::{Value, json};
 
 use crate::manager::Manager;
 use crate::shared::Shared;
-use crate::snapshot::Attachment;
+use crate::snapshot::{Attachment, Instance};
 
 /// Which table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +78,24 @@ fn interfaces(shared: &Shared) -> Value {
     shared.interfaces.iter().map(row).collect()
 }
 
+/// Where a filter is attached: name of the interface, or `ip` or `ip6`.
+pub fn point<'a>(shared: &'a Shared, a: &Attachment) -> &'a str {
+    match &a.filter {
+        Instance::Interface(_) => &shared.interfaces[usize::from(a.interface.0)].name,
+        Instance::Ip(family, ..) => family.name(),
+    }
+}
+
+fn directions(a: &Attachment) -> String {
+    match &a.filter {
+        Instance::Interface(_) => a.directions.name().into(),
+        Instance::Ip(_, hooks, _) => {
+            let names: Vec<_> = IpHook::ALL.iter().filter(|h| hooks.has(**h)).map(|h| h.name()).collect();
+            names.join("+")
+        }
+    }
+}
+
 fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
     let sum = |f: fn(&crate::snapshot::FilterStats) -> u64| -> u64 { a.stats.iter().map(|s| f(s)).sum() };
     // An extension's code: a panic there must not end the control thread.
@@ -87,8 +105,8 @@ fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
         "id": a.id.0,
         "place": place,
         "kind": a.kind,
-        "interface": shared.interfaces[usize::from(a.interface.0)].name,
-        "direction": a.directions.name(),
+        "interface": point(shared, a),
+        "direction": directions(a),
         "protocol": a.protocol.map_or("all".into(), |p| format!("{p:#06x}")),
         "cookie": a.cookie.0,
         "packets": sum(|s| s.packets.get()),

@@ -137,6 +137,9 @@ pub trait InterfaceFilter: Send + Sync {
         let _ = event;
     }
 
+    /// About once a second, on the control thread: to age tables, to look at a file. Runs beside the other calls.
+    fn tick(&self) {}
+
     /// The last call, on the control thread, when no other call is running or will come. The instance is dropped
     /// after it: packets it still holds should be injected or dropped here, threads joined.
     fn detached(&self, interface: IfIndex, cookie: Cookie) {

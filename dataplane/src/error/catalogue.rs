@@ -78,6 +78,7 @@ catalogue! {
     "NKE-EXT-006" Busy "a filter kind of this name is registered already", "two extensions use one name", "unregister the other first";
     "NKE-EXT-007" Failed "no interface of this name", "it is misspelt", "see `nke show interfaces`";
     "NKE-EXT-008" Busy "too many filters are attached", "1024 at a time", "detach some";
+    "NKE-EXT-009" Failed "a filter cannot be attached there", "interface filters go to interfaces, IP filters to `ip` or `ip6`", "name another place";
     "NKE-RT-001" Config "the pool does not fit", "rings and caches need more frames than `pool.frames`, or the size is not possible", "raise `pool.frames`, or make rings smaller";
     "NKE-RT-002" Busy "too many requests are waiting", "the control thread has 1024 to carry out", "try again";
     "NKE-RT-003" NotRunning "the dataplane has ended", "it was stopped meanwhile", "start it again";

@@ -86,6 +86,7 @@ impl From<Fault> for Error {
             Fault::CreatePanicked(_) => "NKE-EXT-004",
             Fault::Busy(_) | Fault::Stopping(_) => "NKE-EXT-005",
             Fault::KindExists(_) => "NKE-EXT-006",
+            Fault::WrongLayer(..) => "NKE-EXT-009",
             Fault::NoInterface(_) => "NKE-EXT-007",
             Fault::TooMany(_) => "NKE-EXT-008",
             Fault::Overloaded => "NKE-RT-002",

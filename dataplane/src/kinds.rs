@@ -1,0 +1,156 @@
+//! The registered kinds of filters, whatever their layer. On the control thread only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use nke_filters::{Args, AttachEnv, FilterKind, Hold, HoldKind, IpAttachEnv, IpFilterKind};
+use nke_mbuf::Owner;
+
+use crate::control_handle::Point;
+use crate::fault::Fault;
+use crate::shared::{Shared, host};
+use crate::snapshot::Instance;
+
+/// A kind of one layer.
+pub enum Kind {
+    /// Of interface filters.
+    Interface(Arc<dyn FilterKind>),
+    /// Of IP filters.
+    Ip(Arc<dyn IpFilterKind>),
+}
+
+impl Kind {
+    fn name(&self) -> Result<String, Fault> {
+        let name = catch_unwind(AssertUnwindSafe(|| match self {
+            Kind::Interface(kind) => kind.name().to_owned(),
+            Kind::Ip(kind) => kind.name().to_owned(),
+        }));
+        name.map_err(|_| Fault::CreatePanicked("a kind that was asked for its name".into()))
+    }
+
+    fn is_ip(&self) -> bool {
+        matches!(self, Kind::Ip(_))
+    }
+
+    fn unregistered(&self) {
+        guarded(|| match self {
+            Kind::Interface(kind) => kind.unregistered(),
+            Kind::Ip(kind) => kind.unregistered(),
+        });
+    }
+}
+
+/// One extension's kinds: those of one name.
+pub struct Registered {
+    /// The name.
+    pub name: String,
+    /// Who is charged.
+    pub owner: Owner,
+    /// Being unregistered.
+    pub stopping: bool,
+    /// One for each layer at most.
+    kinds: Vec<Kind>,
+    _hold: Hold,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Kinds(Vec<Registered>);
+
+impl Kinds {
+    /// Adds a kind.
+    pub fn register(&mut self, kind: Kind, shared: &Shared) -> Result<(), Fault> {
+        let name = kind.name()?;
+        if let Some(known) = self.0.iter_mut().find(|k| k.name == name) {
+            if known.stopping {
+                return Err(Fault::Stopping(name));
+            }
+            if known.kinds.iter().any(|k| k.is_ip() == kind.is_ip()) {
+                return Err(Fault::KindExists(name));
+            }
+            known.kinds.push(kind);
+            return Ok(());
+        }
+        let owner = shared.owner_of(&name);
+        let hold = shared.ledger.hold(owner, HoldKind::Registration, name.clone());
+        self.0.push(Registered { name, owner, stopping: false, kinds: vec![kind], _hold: hold });
+        Ok(())
+    }
+
+    /// The extension called `name`.
+    pub fn find(&mut self, name: &str) -> Result<&mut Registered, Fault> {
+        self.0.iter_mut().find(|k| k.name == name).ok_or_else(|| Fault::NoKind(name.to_owned()))
+    }
+
+    /// The extension charged as `owner`.
+    pub fn of(&mut self, owner: Owner) -> Option<&mut Registered> {
+        self.0.iter_mut().find(|k| k.owner == owner)
+    }
+
+    /// Removes an extension whose last instance is gone.
+    pub fn remove(&mut self, owner: Owner) {
+        if let Some(at) = self.0.iter().position(|k| k.owner == owner) {
+            let registered = self.0.remove(at);
+            registered.kinds.iter().for_each(Kind::unregistered);
+        }
+    }
+
+    /// Removes all.
+    pub fn clear(&mut self) {
+        while let Some(owner) = self.0.first().map(|k| k.owner) {
+            self.remove(owner);
+        }
+    }
+}
+
+impl Registered {
+    /// Makes an instance for `point`.
+    pub fn make(
+        &self,
+        shared: &Arc<Shared>,
+        point: &Point,
+        env: impl FnOnce(Owner) -> AttachEnv,
+        args: &Args,
+    ) -> Result<Instance, Fault> {
+        if self.stopping {
+            return Err(Fault::Stopping(self.name.clone()));
+        }
+        let env = env(self.owner);
+        let made = match point {
+            Point::Interface(_) => {
+                let kind = self.kinds.iter().find_map(|k| match k {
+                    Kind::Interface(kind) => Some(kind),
+                    Kind::Ip(_) => None,
+                });
+                let kind =
+                    kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
+                catch_unwind(AssertUnwindSafe(|| kind.create(&env, args).map(Instance::Interface)))
+            }
+            Point::Ip(family) => {
+                let kind = self.kinds.iter().find_map(|k| match k {
+                    Kind::Ip(kind) => Some(kind),
+                    Kind::Interface(_) => None,
+                });
+                let kind =
+                    kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
+                let AttachEnv { owner, attachment, cookie, workers, .. } = env;
+                let env =
+                    IpAttachEnv { host: host(shared), owner, attachment, family: *family, cookie, workers };
+                catch_unwind(AssertUnwindSafe(|| {
+                    kind.create(&env, args).map(|filter| Instance::Ip(*family, filter.hooks(), filter))
+                }))
+            }
+        };
+        match made {
+            Ok(made) => made.map_err(Fault::Create),
+            Err(_) => Err(Fault::CreatePanicked(self.name.clone())),
+        }
+    }
+}
+
+/// Runs code of an extension on the control thread: a panic there ends the call, not the thread.
+pub fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        eprintln!("nke: an extension panicked in a callback on the control thread");
+    }
+}
