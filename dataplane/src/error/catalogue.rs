@@ -113,6 +113,8 @@ catalogue! {
     "AFXDP-PROGRAM-COUNTERS" Failed "a program's counters cannot be read", "see the message", "see the message";
     "AFXDP-PROGRAM-RUN" Failed "a program cannot be run", "see the message", "see the message";
     "AFXDP-PROGRAM-VERIFIER" Device "the kernel's verifier refused the XDP program", "a kernel older than those it was tried on", "report it with the message, which ends with the verifier's last words";
+    "AFXDP-PROGRAM-LOCALS" Failed "too many addresses for a router's program", "it knows 4096", "remove addresses";
+    "AFXDP-PROGRAM-LOCAL" Privilege "addresses cannot be told to the program", "CAP_BPF was given up", "keep CAP_BPF";
     "AFXDP-PROGRAM-VLAN" Config "a VLAN id is not possible", "ids are 0 to 4095", "use one of them";
     "AFXDP-PROGRAM-SOCKET" Failed "what was entered in the program's map is no AF_XDP socket", "it is not bound, or another kind of file", "bind it first";
     "AFXDP-PROGRAM-ID" Failed "a program's number cannot be read", "see the message", "see the message";

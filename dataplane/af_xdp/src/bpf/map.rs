@@ -14,14 +14,17 @@ const MAP_DELETE: libc::c_int = 3;
 /// Kinds of maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MapKind {
+    /// With keys of 16 bytes.
+    Hash16 = 1,
     Array = 2,
     PerCpuArray = 6,
     XskMap = 17,
 }
 
-/// A map with keys of four bytes.
+/// A map with keys of four bytes, or of sixteen.
 pub(crate) struct Map {
     fd: OwnedFd,
+    key_size: u32,
     value_size: usize,
     /// How many copies of a value a lookup writes.
     copies: usize,
@@ -47,10 +50,11 @@ impl Map {
             flags: u32,
         }
         let copies = if kind == MapKind::PerCpuArray { possible_cpus()? } else { 1 };
-        let mut attr = Attr { kind: kind as u32, key_size: 4, value_size, entries, flags: 0 };
+        let key_size = if kind == MapKind::Hash16 { 16 } else { 4 };
+        let mut attr = Attr { kind: kind as u32, key_size, value_size, entries, flags: 0 };
         // SAFETY: MAP_CREATE reads this much of the attribute, without addresses, and returns a descriptor.
         let fd = unsafe { bpf_fd(MAP_CREATE, &mut attr)? };
-        Ok(Map { fd, value_size: value_size as usize, copies })
+        Ok(Map { fd, key_size, value_size: value_size as usize, copies })
     }
 
     pub(crate) fn fd(&self) -> RawFd {
@@ -58,6 +62,7 @@ impl Map {
     }
 
     fn element(&self, key: &u32, value: u64) -> Element {
+        assert_eq!(self.key_size, 4, "the map's keys have four bytes");
         let key = std::ptr::from_ref(key) as u64;
         Element { fd: self.fd() as u32, _pad: 0, key, value, flags: 0 }
     }
@@ -79,6 +84,26 @@ impl Map {
         let mut attr = self.element(&key, words.as_ptr() as u64);
         // SAFETY: four bytes are read at key, the value's size at words.
         unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
+    }
+
+    fn wide(&self, key: &[u8; 16], value: u64) -> Element {
+        assert_eq!(self.key_size, 16, "the map's keys have sixteen bytes");
+        Element { fd: self.fd() as u32, _pad: 0, key: key.as_ptr() as u64, value, flags: 0 }
+    }
+
+    /// Sets an entry of four bytes under a key of sixteen.
+    pub(crate) fn set_key(&self, key: &[u8; 16], value: u32) -> io::Result<()> {
+        assert_eq!(self.value_size, 4, "set is for values of four bytes");
+        let mut attr = self.wide(key, std::ptr::from_ref(&value) as u64);
+        // SAFETY: sixteen bytes are read at key, four at value; both outlive the call.
+        unsafe { bpf(MAP_UPDATE, &mut attr).map(drop) }
+    }
+
+    /// Removes the entry of a key of sixteen bytes.
+    pub(crate) fn remove_key(&self, key: &[u8; 16]) -> io::Result<()> {
+        let mut attr = self.wide(key, 0);
+        // SAFETY: sixteen bytes are read at key, which outlives the call.
+        unsafe { bpf(MAP_DELETE, &mut attr).map(drop) }
     }
 
     pub(crate) fn remove(&self, key: u32) -> io::Result<()> {

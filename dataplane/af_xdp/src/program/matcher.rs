@@ -46,6 +46,9 @@ pub enum Selection {
     All,
     /// Those that one of the matches fits; at most [`MATCHES_MAX`].
     Any(Vec<Match>),
+    /// Those a router forwards: packets of IP, untagged, for none of the addresses given to
+    /// [`Redirect::insert_local`](super::Redirect::insert_local) and for no group, with hops left and without options.
+    Transit,
 }
 
 /// Where the code keeps what it read, below the frame pointer.
@@ -184,7 +187,7 @@ fn network(asm: &mut Asm, ports: bool) {
 }
 
 /// Jumps to `short` unless `bytes` bytes are there from R7 on.
-fn need(asm: &mut Asm, bytes: i32, short: Label) {
+pub(super) fn need(asm: &mut Asm, bytes: i32, short: Label) {
     asm.op_reg(Op::Move, Reg::R1, Reg::R7).op(Op::Add, Reg::R1, bytes).jump_if_reg(
         If::Greater,
         Reg::R1,

@@ -18,6 +18,7 @@ mod matcher;
 mod redirect;
 mod sink;
 mod tally;
+mod transit;
 
 pub use attached::{Attached, Holder, attached};
 pub use link::{AttachMode, Link, LinkMode};
@@ -26,6 +27,7 @@ pub use matcher::{MATCHES_MAX, Match, Selection};
 pub use redirect::{Counters, ProgramConfig, Redirect};
 pub use sink::{Sink, SinkAction};
 pub use tally::Count;
+pub use transit::LOCALS_MAX;
 
 use std::io;
 

@@ -1,10 +1,12 @@
 //! The program that sends selected packets to sockets.
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use super::link::{AttachMode, Link};
 use super::matcher::{self, MATCHES_MAX, Match, Selection, VLAN_MAX};
 use super::tally::{Tally, emit_length};
+use super::transit::{LOCALS_MAX, Locals};
 use super::{Action, load_error, map_error, xdp_md};
 use crate::bpf::asm::Asm;
 use crate::bpf::insn::{Helper, If, Insn, Op, Reg, Width};
@@ -55,6 +57,8 @@ pub struct Redirect {
     program: Program,
     sockets: Map,
     tally: Tally,
+    /// With [`Selection::Transit`].
+    locals: Option<Locals>,
 }
 
 impl Redirect {
@@ -62,7 +66,7 @@ impl Redirect {
     pub fn load(config: &ProgramConfig) -> Result<Redirect, Error> {
         let what = "load an XDP program that redirects";
         let matches = match &config.selection {
-            Selection::All => &[][..],
+            Selection::All | Selection::Transit => &[][..],
             // One that matches everything makes the others unreachable.
             Selection::Any(matches) if matches.contains(&Match::default()) => &[],
             Selection::Any(matches) if matches.is_empty() || matches.len() > MATCHES_MAX => {
@@ -82,9 +86,13 @@ impl Redirect {
         }
         let sockets = Map::new(MapKind::XskMap, 4, config.queues.max(1)).map_err(|e| map_error(what, &e))?;
         let tally = Tally::new(KEYS).map_err(|e| map_error(what, &e))?;
-        let code = emit(matches, config.frags, &sockets, &tally);
+        let locals = match config.selection {
+            Selection::Transit => Some(Locals::new().map_err(|e| map_error(what, &e))?),
+            _ => None,
+        };
+        let code = emit(matches, locals.as_ref(), config.frags, &sockets, &tally);
         let program = Program::load(&code, "nke_redirect", config.frags).map_err(|e| load_error(what, &e))?;
-        Ok(Redirect { program, sockets, tally })
+        Ok(Redirect { program, sockets, tally, locals })
     }
 
     /// Puts the program on `device`, in the calling thread's network namespace.
@@ -117,6 +125,34 @@ impl Redirect {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(beyond(what())),
             Err(e) => Err(Error::privileged("AFXDP-PROGRAM-REMOVE", what(), &[CAP_BPF], &e)),
+        }
+    }
+
+    /// Says that `address` is this host's: packets for it go to the kernel. Also right if it is known already. Only with
+    /// [`Selection::Transit`]; without effect else.
+    pub fn insert_local(&self, address: IpAddr) -> Result<(), Error> {
+        let Some(locals) = &self.locals else { return Ok(()) };
+        locals.insert(address).map_err(|e| {
+            let what = format!("leave packets for {address} to the kernel");
+            match e.raw_os_error() {
+                Some(errno @ libc::E2BIG) => {
+                    let cause = format!("there are {LOCALS_MAX} such addresses already");
+                    Error::new("AFXDP-PROGRAM-LOCALS", what, cause, "remove some").with_errno(errno)
+                }
+                _ => Error::privileged("AFXDP-PROGRAM-LOCAL", what, &[CAP_BPF], &e),
+            }
+        })
+    }
+
+    /// Says that `address` is not this host's any more; also right if it never was.
+    pub fn remove_local(&self, address: IpAddr) -> Result<(), Error> {
+        let Some(locals) = &self.locals else { return Ok(()) };
+        match locals.remove(address) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
+                let what = format!("take packets for {address} from the kernel");
+                Err(Error::privileged("AFXDP-PROGRAM-LOCAL", what, &[CAP_BPF], &e))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -171,18 +207,21 @@ fn beyond(what: String) -> Error {
 }
 
 /// R6 is the context; from `count` on R7 is the action and R8 what to count.
-fn emit(matches: &[Match], frags: bool, sockets: &Map, tally: &Tally) -> Vec<Insn> {
+fn emit(matches: &[Match], locals: Option<&Locals>, frags: bool, sockets: &Map, tally: &Tally) -> Vec<Insn> {
     let mut asm = Asm::default();
     let (matched, other, count) = (asm.label(), asm.label(), asm.label());
     asm.op_reg(Op::Move, Reg::R6, Reg::R1);
-    if !matches.is_empty() {
+    if locals.is_some() || !matches.is_empty() {
         asm.load(Width::Word, Reg::R7, Reg::R6, xdp_md::DATA).load(
             Width::Word,
             Reg::R8,
             Reg::R6,
             xdp_md::DATA_END,
         );
-        matcher::emit(&mut asm, matches, matched, other);
+        match locals {
+            Some(locals) => locals.emit(&mut asm, matched, other),
+            None => matcher::emit(&mut asm, matches, matched, other),
+        }
         asm.place(other).op(Op::Move, Reg::R7, Action::Pass as i32).op(Op::Move, Reg::R8, PASSED).jump(count);
     }
     asm.place(matched)

@@ -9,6 +9,7 @@ mod frames;
 mod generate;
 mod select;
 mod traffic;
+mod transit;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
