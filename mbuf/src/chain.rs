@@ -54,21 +54,37 @@ impl Mbuf {
     }
 
     /// Chains `tail` behind the last frame. Gives `tail` back when the chain would get too long, or it is of another pool.
-    pub fn chain(&mut self, mut tail: Mbuf) -> Result<(), Mbuf> {
-        if self.segment_count() + tail.segment_count() > SEGMENTS_MAX || self.hdr().pool != tail.hdr().pool {
-            return Err(tail);
-        }
-        tail.clear_tags();
-        let added = tail.meta().pkt_len;
-        let mut last = self.hdr();
+    pub fn chain(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
+        self.chain_all([tail])
+    }
+
+    /// Chains packets one behind the other, in a single walk however many there are. Gives back the first one that
+    /// [`Mbuf::chain`] would; what the iterator still holds is then not asked for.
+    pub fn chain_all(&mut self, tails: impl IntoIterator<Item = Mbuf>) -> Result<(), Mbuf> {
+        let (pool, mut last) = (self.hdr().pool, self.0);
+        let mut count = 1;
         // SAFETY: every frame of the chain is ours, and `&mut self` keeps others away.
-        while let Some(next) = unsafe { &*last.meta.get() }.next {
-            // SAFETY: as above.
-            last = unsafe { next.as_ref() };
+        while let Some(next) = unsafe { &*last.as_ref().meta.get() }.next {
+            last = next;
+            count += 1;
         }
-        // SAFETY: as above.
-        unsafe { &mut *last.meta.get() }.next = Some(tail.into_hdr());
-        self.meta_mut().pkt_len += added;
+        for mut tail in tails {
+            if count + tail.segment_count() > SEGMENTS_MAX || pool != tail.hdr().pool {
+                return Err(tail);
+            }
+            tail.clear_tags();
+            self.meta_mut().pkt_len += tail.meta().pkt_len;
+            let mut next = Some(tail.into_hdr());
+            while let Some(hdr) = next {
+                // SAFETY: as above; the tail's frames became ours when it was given to us.
+                unsafe {
+                    (*last.as_ref().meta.get()).next = Some(hdr);
+                    next = (*hdr.as_ref().meta.get()).next;
+                }
+                last = hdr;
+                count += 1;
+            }
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub struct FrameAddr(pub u64);
 /// Dropping it gives every frame back to the pool, from any thread. Workers use [`crate::Cache::free`], which is
 /// cheaper.
 #[repr(transparent)]
-pub struct Mbuf(NonNull<Hdr>);
+pub struct Mbuf(pub(crate) NonNull<Hdr>);
 
 // SAFETY: an Mbuf is the unique owner of what it points to (module invariant), so it may move between threads.
 unsafe impl Send for Mbuf {}

@@ -298,3 +298,28 @@ proptest! {
         all_home(&pool);
     }
 }
+
+#[test]
+fn many_packets_are_chained_in_one_walk() {
+    let pool = pool(70);
+    let mut cache = Cache::new(&pool);
+    let mut packet = |byte: u8| {
+        let mut mbuf = cache.alloc().unwrap();
+        mbuf.append(3).unwrap().fill(byte);
+        mbuf
+    };
+    let mut pair = packet(1);
+    pair.chain(packet(2)).unwrap();
+    let mut whole = packet(0);
+    let tails = std::iter::once(pair).chain((3..64).map(&mut packet)).collect::<Vec<_>>();
+    whole.chain_all(tails).unwrap();
+    assert_eq!((whole.segment_count(), whole.len()), (64, 192));
+    let bytes: Vec<u8> = whole.segments().flatten().copied().collect();
+    assert_eq!(bytes, (0..64).flat_map(|byte| [byte; 3]).collect::<Vec<u8>>());
+    // One more does not fit; it comes back, and the chain is as it was.
+    let refused = whole.chain_all([packet(99), packet(98)]).unwrap_err();
+    assert_eq!((refused.data(), whole.len()), (&[99; 3][..], 192));
+    drop((whole, refused));
+    drop(cache);
+    all_home(&pool);
+}
