@@ -123,7 +123,7 @@ impl Piece {
 }
 
 /// The least a first fragment holds of the upper protocol.
-const fn upper_header_len(protocol: Protocol) -> usize {
+pub(crate) const fn upper_header_len(protocol: Protocol) -> usize {
     match protocol {
         Protocol::TCP => 20,
         Protocol::UDP | Protocol::ICMPV6 => 8,

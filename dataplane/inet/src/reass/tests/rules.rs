@@ -228,7 +228,7 @@ fn atomic_fragments_are_handled_in_isolation() {
 #[test]
 fn congestion_on_the_way_is_not_lost() {
     for v6 in [false, true] {
-        let mut ecn = |first, second| {
+        let ecn = |first, second| {
             let mut rig = Rig::new(Config::default());
             let _ = rig.send(&Shape { ecn: first, ..piece(v6, 0, 800) }, 0);
             match rig.send(&last(Shape { ecn: second, ..piece(v6, 800, 900) }), 0) {

@@ -1,1 +1,0 @@
-//! Fragmentation (RFC 791, RFC 8200 section 4.5).

@@ -1,1 +1,0 @@
-//! ICMP and ICMPv6: answers and errors.
