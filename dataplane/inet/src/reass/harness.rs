@@ -168,7 +168,8 @@ impl Run {
                 }
                 let mut payload: Vec<u8> = (0..len).map(|i| byte.wrapping_add(i as u8)).collect();
                 payload[..2].copy_from_slice(&serial.to_be_bytes());
-                let start = (usize::from(at) * if flags & 0x20 != 0 { 257 } else { 1 } & 0x1fff) * 8;
+                let scale = if flags & 0x20 != 0 { 257 } else { 1 };
+                let start = ((usize::from(at) * scale) & 0x1fff) * 8;
                 let shape = Shape {
                     v6: flags & 4 != 0,
                     src: who & 3,

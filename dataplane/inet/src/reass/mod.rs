@@ -251,32 +251,20 @@ impl Reassembler {
 
     /// Chains the fragments of a complete datagram and sets its header right.
     fn complete(&mut self, at: u32, cache: &mut Cache) -> Outcome {
-        let mut parts = [const { None }; FRAGMENTS_MAX as usize];
-        let mut count = 0;
-        let (payload_len, seen) = self.table.take(at, |mbuf| {
-            parts[count] = Some(mbuf);
-            count += 1;
-        });
-        let mut parts = parts.into_iter().take(count).flatten();
-        let Some(mut whole) = parts.next() else { return self.count(DropReason::BadHeader) };
-        let chained = whole.chain_all(&mut parts);
-        parts.for_each(|mbuf| cache.free(mbuf));
+        let ((payload_len, seen), (count, _)) = (self.table.summary(at), self.table.held(at));
+        let chained = chain(self.table.drain(at), cache);
+        self.table.release(at);
+        let Some((mut whole, chained)) = chained else { return self.count(DropReason::BadHeader) };
         let header_len = whole.len().saturating_sub(payload_len);
-        let result = match chained {
-            Ok(()) => finish::datagram(&mut whole, header_len, payload_len, seen),
-            Err(mbuf) => {
-                cache.free(mbuf);
-                Err(DropReason::TooManyFragments)
-            }
-        };
+        let result = chained.and_then(|()| finish::datagram(&mut whole, header_len, payload_len, seen));
         match result {
             Ok(()) => {
                 self.stats.datagrams += 1;
-                self.stats.reassembled += count as u64;
+                self.stats.reassembled += u64::from(count);
                 Outcome::Whole(whole)
             }
             Err(reason) => {
-                self.stats.killed += count as u64 - 1;
+                self.stats.killed += u64::from(count) - 1;
                 self.refuse(whole, reason, cache)
             }
         }
@@ -321,20 +309,23 @@ impl Reassembler {
     #[cold]
     fn evict(&mut self, at: u32, cache: &mut Cache) {
         self.stats.evicted += u64::from(self.table.held(at).0);
-        self.table.remove(at, cache);
+        self.table.drain(at).for_each(|mbuf| cache.free(mbuf));
+        self.table.release(at);
     }
 
     #[cold]
     fn time_out(&mut self, at: u32, cache: &mut Cache) {
         self.stats.timed_out += u64::from(self.table.held(at).0);
         self.stats.timeouts += u64::from(self.table.is_open(at));
-        self.table.remove(at, cache);
+        self.table.drain(at).for_each(|mbuf| cache.free(mbuf));
+        self.table.release(at);
     }
 
     #[cold]
     fn kill(&mut self, at: u32, mbuf: Mbuf, reason: DropReason, cache: &mut Cache) -> Outcome {
         self.stats.killed += u64::from(self.table.held(at).0);
-        self.table.entomb(at, cache);
+        self.table.drain(at).for_each(|mbuf| cache.free(mbuf));
+        self.table.entomb(at);
         self.refuse(mbuf, reason, cache)
     }
 
@@ -373,6 +364,18 @@ fn fit(mut mbuf: Mbuf, piece: &Piece, cache: &mut Cache) -> Option<Mbuf> {
         }
     }
     Some(mbuf)
+}
+
+/// The packets in one chain, and whether all went in; those that did not are freed.
+#[inline]
+fn chain(mut parts: impl Iterator<Item = Mbuf>, cache: &mut Cache) -> Option<(Mbuf, Result<(), DropReason>)> {
+    let mut whole = parts.next()?;
+    let result = whole.chain_all(&mut parts).map_err(|mbuf| {
+        cache.free(mbuf);
+        DropReason::TooManyFragments
+    });
+    parts.for_each(|mbuf| cache.free(mbuf));
+    Some((whole, result))
 }
 
 /// Whether `len` bytes of two packets, each from an offset of its own, are the same.

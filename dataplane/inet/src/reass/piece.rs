@@ -91,7 +91,7 @@ fn read_v6(mbuf: &Mbuf) -> Read {
     }
     match piece.wrong(ip.total_len(), mbuf) {
         None => Read::Piece(piece),
-        Some(reason @ DropReason::BadLength) if piece.more && piece.len % 8 != 0 => {
+        Some(reason @ DropReason::BadLength) if piece.more && !piece.len.is_multiple_of(8) => {
             Read::Problem(reason, Problem { code: 0, pointer: 4 }) // the payload length field
         }
         Some(reason @ DropReason::TooLong) => {

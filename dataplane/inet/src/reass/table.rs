@@ -11,7 +11,7 @@
 //! many bins as datagrams, so that few sources meet. That makes the account of a source two array accesses and leaves
 //! nothing to allocate for it.
 
-use nke_mbuf::{Cache, Mbuf};
+use nke_mbuf::Mbuf;
 
 use super::list::{Link, Linked, List, NONE};
 use super::{Config, FragmentKey};
@@ -316,33 +316,44 @@ impl Table {
         Ok(complete)
     }
 
-    /// Takes a complete datagram out: its fragments in order are handed to `each`. Bytes of payload, and the ECN fields
-    /// seen, a bit each.
+    /// Takes the fragments of a datagram out, in order. [`Table::release`] or [`Table::entomb`] is to follow.
     #[inline]
-    pub(super) fn take(&mut self, at: u32, each: impl FnMut(Mbuf)) -> (usize, u8) {
-        let entry = &self.entries[at as usize];
-        let (have, ecn, bin, frames) = (entry.have as usize, entry.ecn, entry.bin, entry.frames);
-        self.take_nodes(at, each);
-        self.uncharge(bin, frames.into());
-        self.unlink(at);
-        (have, ecn)
+    pub(super) fn drain(&mut self, at: u32) -> impl Iterator<Item = Mbuf> + '_ {
+        let (nodes, mut next) = (&mut self.nodes, self.entries[at as usize].first);
+        std::iter::from_fn(move || {
+            loop {
+                let node = nodes.get_mut(next as usize)?;
+                next = node.next;
+                let mbuf = node.mbuf.take(); // the first one may be out already: see `take_first`
+                if mbuf.is_some() {
+                    return mbuf;
+                }
+            }
+        })
     }
 
-    /// Frees the fragments of a datagram and forgets it.
-    pub(super) fn remove(&mut self, at: u32, cache: &mut Cache) {
+    /// Bytes of payload there are, and the ECN fields seen, a bit each.
+    pub(super) fn summary(&self, at: u32) -> (usize, u8) {
+        let entry = &self.entries[at as usize];
+        (entry.have as usize, entry.ecn)
+    }
+
+    /// Forgets a datagram whose fragments were taken out.
+    #[inline]
+    pub(super) fn release(&mut self, at: u32) {
         let entry = &self.entries[at as usize];
         let (bin, units) = (entry.bin, if entry.open { u32::from(entry.frames) } else { 1 });
-        self.take_nodes(at, |mbuf| cache.free(mbuf));
+        self.release_nodes(at);
         self.uncharge(bin, units);
         self.unlink(at);
     }
 
-    /// Frees the fragments of a datagram and remembers to drop the rest.
-    pub(super) fn entomb(&mut self, at: u32, cache: &mut Cache) {
+    /// Remembers to drop the rest of a datagram whose fragments were taken out.
+    pub(super) fn entomb(&mut self, at: u32) {
         let entry = &mut self.entries[at as usize];
         entry.open = false;
         let (bin, frames) = (entry.bin, u32::from(entry.frames));
-        self.take_nodes(at, |mbuf| cache.free(mbuf));
+        self.release_nodes(at);
         self.uncharge(bin, frames);
         self.charge(bin, 1);
     }
@@ -374,24 +385,16 @@ impl Table {
     }
 
     #[inline]
-    fn take_nodes(&mut self, at: u32, mut each: impl FnMut(Mbuf)) {
+    fn release_nodes(&mut self, at: u32) {
         let entry = &mut self.entries[at as usize];
         self.frames -= u32::from(std::mem::take(&mut entry.frames));
         self.fragments -= u32::from(std::mem::take(&mut entry.fragments));
-        let (mut next, last) = (entry.first, entry.last);
-        (entry.first, entry.last) = (NONE, NONE);
-        if last == NONE {
-            return;
+        let first = std::mem::replace(&mut entry.first, NONE);
+        let last = std::mem::replace(&mut entry.last, NONE);
+        if let Some(last) = self.nodes.get_mut(last as usize) {
+            debug_assert!(last.mbuf.is_none(), "drained before");
+            last.next = std::mem::replace(&mut self.free_node, first);
         }
-        let first = next;
-        while next != NONE {
-            let node = &mut self.nodes[next as usize];
-            if let Some(mbuf) = node.mbuf.take() {
-                each(mbuf);
-            }
-            next = node.next;
-        }
-        self.nodes[last as usize].next = std::mem::replace(&mut self.free_node, first);
     }
 
     fn unlink(&mut self, at: u32) {

@@ -32,7 +32,7 @@ fn measure_two_fragments_in_order() {
         let mut run = |reassemble: bool| {
             let start = Instant::now();
             for n in 0..ROUNDS {
-                let (src, ident) = (0x0a00_0000 | n % 977, n as u16);
+                let (src, ident) = (0x0a00_0000 + n % 977, n as u16);
                 for bytes in [&first, &second] {
                     let mbuf = fragment(&mut rig.cache, bytes, src, ident);
                     if !reassemble {
