@@ -13,6 +13,7 @@
 //! - a fragment costs bounded work: a datagram has at most 64 fragments, and expiry goes on in small steps;
 //! - two fragments that differ on one byte, or on the end, drop the datagram and all of it that is still to come.
 
+mod config;
 mod finish;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -23,10 +24,12 @@ mod key;
 mod list;
 mod outcome;
 pub(crate) mod piece;
+mod shares;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use config::{Config, FRAGMENTS_MAX};
 pub(crate) use finish::next_header_field;
 pub use key::{FragmentKey, Steering};
 pub use outcome::{DropReason, Outcome, Problem, Stats};
@@ -38,70 +41,8 @@ use list::NONE;
 use piece::{Piece, Read};
 use table::{Added, Place, Table};
 
-/// Fragments, and frames, of one datagram at most: as many frames as a chain may have. A datagram of 64 KiB that came
-/// by Ethernet has 45.
-pub const FRAGMENTS_MAX: u16 = 64;
-
 /// Datagrams evicted for one fragment at most. One frees what a fragment needs unless it is a tombstone.
 const EVICTIONS_MAX: usize = 16;
-
-/// The bounds of a [`Reassembler`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Datagrams under way, tombstones among them.
-    pub datagrams_max: u32,
-    /// Frames held. Times the frame size this is the memory taken from the pool.
-    pub frames_max: u32,
-    /// Frames held of one source: an IPv4 address, an IPv6 /64.
-    pub per_source_frames: u32,
-    /// Fragments of one datagram, up to [`FRAGMENTS_MAX`].
-    pub fragments_max: u16,
-    /// How long an IPv4 datagram may take (RFC 1122 section 3.3.2 asks for 60 to 120 s; every system uses 30).
-    pub timeout_v4_ms: u64,
-    /// How long an IPv6 datagram may take (RFC 8200 section 4.5: 60 s).
-    pub timeout_v6_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            datagrams_max: 4096,
-            frames_max: 4096,
-            per_source_frames: 512,
-            fragments_max: FRAGMENTS_MAX,
-            timeout_v4_ms: 30_000,
-            timeout_v6_ms: 60_000,
-        }
-    }
-}
-
-impl Config {
-    /// The default within `bytes` of frames of `frame_size` bytes.
-    pub fn within(bytes: usize, frame_size: u32) -> Config {
-        let frames = u32::try_from(bytes / frame_size.max(1) as usize).unwrap_or(u32::MAX);
-        Config {
-            datagrams_max: frames,
-            frames_max: frames,
-            per_source_frames: frames / 8,
-            ..Config::default()
-        }
-        .bounded()
-    }
-
-    /// With every value where the others make sense: one datagram of the largest size always fits.
-    fn bounded(self) -> Config {
-        let fragments_max = self.fragments_max.clamp(2, FRAGMENTS_MAX);
-        let least = u32::from(fragments_max);
-        let frames_max = self.frames_max.clamp(least, 1 << 24);
-        Config {
-            datagrams_max: self.datagrams_max.clamp(1, 1 << 24),
-            frames_max,
-            per_source_frames: self.per_source_frames.clamp(least, frames_max),
-            fragments_max,
-            ..self
-        }
-    }
-}
 
 /// Puts fragments together.
 pub struct Reassembler {
@@ -233,7 +174,7 @@ impl Reassembler {
         }
         let bin = match found {
             Some(at) => self.table.bin_of(at),
-            None => scale(piece.key.source_hash(&self.hash), self.table.bins()) as u32,
+            None => scale(piece.key.source_hash(&self.hash), self.table.shares().bins()) as u32,
         };
         if let Err(reason) = self.make_room(bin, found, frames, cache) {
             return self.refuse(mbuf, reason, cache);
@@ -280,8 +221,9 @@ impl Reassembler {
         cache: &mut Cache,
     ) -> Result<(), DropReason> {
         for _ in 0..EVICTIONS_MAX {
-            let (victim, reason) = if self.table.units(bin) + frames > self.config.per_source_frames {
-                (self.table.oldest_of(bin), DropReason::PerSource)
+            let (victim, reason) = if self.table.shares().units(bin) + frames > self.config.per_source_frames
+            {
+                (self.table.shares().oldest(bin), DropReason::PerSource)
             } else if self.table.frames() + frames > self.config.frames_max
                 || datagram.is_none() && self.table.is_full()
             {

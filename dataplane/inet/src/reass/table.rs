@@ -3,17 +3,14 @@
 //! ```text
 //!   buckets ──▶ entries (a datagram each) ──▶ nodes (a fragment each, in order of offset) ──▶ mbufs
 //!                  │  │
-//!   ages ──────────┘  └────────── bins: one per hash of a source, with what that source holds
-//!   (oldest first, a list per IP version)
+//!                  │  └──── shares: those of each source, oldest first
+//!                  └─────── ages: all of an IP version, oldest first
 //! ```
-//!
-//! Sources share bins as flows share queues in fair queueing: nobody can choose the bin of another, and there are as
-//! many bins as datagrams, so that few sources meet. That makes the account of a source two array accesses and leaves
-//! nothing to allocate for it.
 
 use nke_mbuf::Mbuf;
 
 use super::list::{Link, Linked, List, NONE};
+use super::shares::Shares;
 use super::{Config, FragmentKey};
 
 /// A datagram whose last fragment has not come.
@@ -47,15 +44,6 @@ struct Node {
     next: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Bin {
-    /// Frames held, and one for each tombstone.
-    units: u32,
-    /// Where the bin is in the list of heavy ones.
-    heavy_at: u32,
-    entries: List,
-}
-
 /// Where a fragment belongs among those that are there.
 pub(super) enum Place {
     /// Behind this node; `NONE` is the front.
@@ -69,10 +57,7 @@ pub(super) struct Table {
     entries: Box<[Entry]>,
     nodes: Box<[Node]>,
     buckets: Box<[u32]>,
-    bins: Box<[Bin]>,
-    /// Bins above `heavy_above`; its capacity is all there can be.
-    heavy: Vec<u32>,
-    heavy_above: u32,
+    shares: Shares,
     /// Oldest first; IPv4, IPv6.
     ages: [List; 2],
     timeout_ms: [u64; 2],
@@ -121,18 +106,13 @@ impl Table {
             ecn: 0,
             open: false,
         };
-        let bin = Bin { units: 0, heavy_at: NONE, entries: List::EMPTY };
-        let heavy_above = config.per_source_frames / 2;
-        let heavy_max = (nodes as usize + entries as usize) / heavy_above as usize + 1;
         Table {
             entries: (0..entries).map(entry).collect(),
             nodes: (0..nodes)
                 .map(|at| Node { mbuf: None, start: 0, len: 0, next: next(at, nodes) })
                 .collect(),
             buckets: vec![NONE; (entries as usize * 2).next_power_of_two()].into(),
-            bins: vec![bin; (entries as usize).next_power_of_two()].into(),
-            heavy: Vec::with_capacity(heavy_max),
-            heavy_above,
+            shares: Shares::new(entries, entries + nodes, config.per_source_frames / 2),
             ages: [List::EMPTY; 2],
             timeout_ms: [config.timeout_v4_ms, config.timeout_v6_ms],
             free_entry: 0,
@@ -147,8 +127,8 @@ impl Table {
         self.buckets.len()
     }
 
-    pub(super) fn bins(&self) -> usize {
-        self.bins.len()
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// Frames held.
@@ -168,11 +148,6 @@ impl Table {
 
     pub(super) fn is_full(&self) -> bool {
         self.free_entry == NONE
-    }
-
-    /// Units charged to a bin.
-    pub(super) fn units(&self, bin: u32) -> u32 {
-        self.bins[bin as usize].units
     }
 
     pub(super) fn bin_of(&self, at: u32) -> u32 {
@@ -231,7 +206,7 @@ impl Table {
         };
         self.buckets[bucket] = at;
         self.ages[usize::from(key.is_v6())].push_back(&mut ByAge(&mut self.entries), at);
-        self.bins[bin as usize].entries.push_back(&mut BySource(&mut self.entries), at);
+        self.shares.datagrams(bin).push_back(&mut BySource(&mut self.entries), at);
         self.datagrams += 1;
         Some(at)
     }
@@ -312,7 +287,7 @@ impl Table {
         let (complete, bin) = (entry.have == entry.end, entry.bin);
         self.frames += new.frames;
         self.fragments += 1;
-        self.charge(bin, new.frames);
+        self.shares.charge(bin, new.frames);
         Ok(complete)
     }
 
@@ -344,7 +319,7 @@ impl Table {
         let entry = &self.entries[at as usize];
         let (bin, units) = (entry.bin, if entry.open { u32::from(entry.frames) } else { 1 });
         self.release_nodes(at);
-        self.uncharge(bin, units);
+        self.shares.uncharge(bin, units);
         self.unlink(at);
     }
 
@@ -354,8 +329,8 @@ impl Table {
         entry.open = false;
         let (bin, frames) = (entry.bin, u32::from(entry.frames));
         self.release_nodes(at);
-        self.uncharge(bin, frames);
-        self.charge(bin, 1);
+        self.shares.uncharge(bin, frames);
+        self.shares.charge(bin, 1);
     }
 
     /// Takes the fragment at offset 0 out of a datagram that is about to be removed.
@@ -369,19 +344,13 @@ impl Table {
         self.ages.iter().filter_map(List::oldest).find(|at| self.is_over(*at, now_ms))
     }
 
-    /// The oldest datagram of a bin.
-    pub(super) fn oldest_of(&self, bin: u32) -> Option<u32> {
-        self.bins[bin as usize].entries.oldest()
-    }
-
     /// Whom to evict: the oldest of the source with most, if that one uses more than half its share, else the oldest of
     /// all. A flood from ever new sources then evicts itself, since its datagrams never complete and grow old, and does
     /// not make a sender of large datagrams the largest user.
     pub(super) fn victim(&self) -> Option<u32> {
-        let heaviest = self.heavy.iter().max_by_key(|bin| self.units(**bin));
-        let by_source = heaviest.and_then(|bin| self.oldest_of(*bin));
         let born = |at: &u32| self.entries[*at as usize].born_ms;
-        by_source.or_else(|| self.ages.iter().filter_map(List::oldest).min_by_key(born))
+        let of_heaviest = self.shares.heaviest().and_then(|bin| self.shares.oldest(bin));
+        of_heaviest.or_else(|| self.ages.iter().filter_map(List::oldest).min_by_key(born))
     }
 
     #[inline]
@@ -399,7 +368,7 @@ impl Table {
 
     fn unlink(&mut self, at: u32) {
         let entry = &self.entries[at as usize];
-        let (bucket, bin, v6) = (entry.bucket as usize, entry.bin as usize, usize::from(entry.key.is_v6()));
+        let (bucket, bin, v6) = (entry.bucket as usize, entry.bin, usize::from(entry.key.is_v6()));
         let next = entry.next;
         if self.buckets[bucket] == at {
             self.buckets[bucket] = next;
@@ -413,32 +382,9 @@ impl Table {
             }
         }
         self.ages[v6].remove(&mut ByAge(&mut self.entries), at);
-        self.bins[bin].entries.remove(&mut BySource(&mut self.entries), at);
+        self.shares.datagrams(bin).remove(&mut BySource(&mut self.entries), at);
         self.entries[at as usize].next = std::mem::replace(&mut self.free_entry, at);
         self.datagrams -= 1;
-    }
-
-    #[inline]
-    fn charge(&mut self, bin_at: u32, units: u32) {
-        let bin = &mut self.bins[bin_at as usize];
-        bin.units += units;
-        if bin.units > self.heavy_above && bin.heavy_at == NONE {
-            bin.heavy_at = self.heavy.len() as u32;
-            self.heavy.push(bin_at);
-        }
-    }
-
-    #[inline]
-    fn uncharge(&mut self, bin_at: u32, units: u32) {
-        let bin = &mut self.bins[bin_at as usize];
-        bin.units -= units;
-        if bin.units <= self.heavy_above && bin.heavy_at != NONE {
-            let hole = std::mem::replace(&mut bin.heavy_at, NONE);
-            self.heavy.swap_remove(hole as usize);
-            if let Some(moved) = self.heavy.get(hole as usize) {
-                self.bins[*moved as usize].heavy_at = hole;
-            }
-        }
     }
 }
 
