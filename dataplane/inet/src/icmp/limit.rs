@@ -26,7 +26,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What Linux sends: 1000 a second, 50 at once, and to one host one a second after 6.
+    /// As Linux had it for long: 1000 a second, 50 at once, and to one host one a second after 6.
     fn default() -> Limits {
         Limits { per_second: 1000, burst: 50, per_destination: 1, destination_burst: 6, destinations: 1024 }
     }

@@ -15,7 +15,7 @@ pub struct Config {
     pub per_source_frames: u32,
     /// Fragments of one datagram, up to [`FRAGMENTS_MAX`].
     pub fragments_max: u16,
-    /// How long an IPv4 datagram may take (RFC 1122 section 3.3.2 asks for 60 to 120 s; every system uses 30).
+    /// How long an IPv4 datagram may take (RFC 1122 section 3.3.2 asks for 60 to 120 s; 30 is what Linux and the BSDs use).
     pub timeout_v4_ms: u64,
     /// How long an IPv6 datagram may take (RFC 8200 section 4.5: 60 s).
     pub timeout_v6_ms: u64,
