@@ -1,11 +1,14 @@
 //! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
 
+pub mod cipher;
+mod clock;
 mod count;
 mod drop;
 mod mirror;
 
 use std::sync::Arc;
 
+pub use cipher::Cipher;
 pub use count::Count;
 pub use drop::Drop;
 pub use mirror::Mirror;
@@ -15,7 +18,7 @@ use crate::kind::{Args, CreateError, FilterKind};
 
 /// All of them, to be registered.
 pub fn all() -> Vec<Arc<dyn FilterKind>> {
-    vec![Arc::new(Count), Arc::new(Drop), Arc::new(Mirror)]
+    vec![Arc::new(Cipher), Arc::new(Count), Arc::new(Drop), Arc::new(Mirror)]
 }
 
 /// The argument `match`, as an expression; `None` when it is not given.
