@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use nke_filters::CreateError;
-use nke_filters::builtin::cipher::{Channel, Lane, PresharedKey};
+use nke_filters::builtin::cipher::{Channel, PresharedKey};
 use nke_filters::builtin::policer::{Buckets, Per, Rate};
 use nke_mbuf::{Mbuf, Pool, PoolConfig, Region};
 
@@ -37,7 +37,9 @@ fn frame(pool: &Pool, len: usize, flow: u16) -> Option<Mbuf> {
 /// Best of sealing and of opening. A frame that is opened is sealed again in the next round.
 fn cipher(pool: &Pool, len: usize) -> Result<(f64, f64), CreateError> {
     let (a, b) = (Channel::new(PresharedKey::new([7; 32]), 0)?, Channel::new(PresharedKey::new([7; 32]), 1)?);
-    let (mut sealing, mut opening) = (Lane::new(&a, 0), Lane::new(&b, 0));
+    let (Some(mut sealing), Some(mut opening)) = (a.lane(0), b.lane(0)) else {
+        return Err(CreateError::new("a new channel has no lane", "mend the channel"));
+    };
     let mut packets: Vec<Mbuf> = (0..BURST).filter_map(|_| frame(pool, len, 1)).collect();
     let mut best = (f64::INFINITY, f64::INFINITY);
     for _ in 0..ROUNDS {

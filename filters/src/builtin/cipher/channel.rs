@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nke_mbuf::wire::Ethernet;
@@ -30,7 +31,11 @@ pub struct Channel {
     id: u8,
     session: [u8; SESSION_BYTES],
     peers: [Peer; IDS],
+    /// A bit for each lane that was handed out.
+    lanes: AtomicU32,
 }
+
+const _: () = assert!(LANES_MAX == u32::BITS as usize);
 
 impl Channel {
     /// A new session of the end called `id` (below [`IDS`]), named by the time of day and `/dev/urandom`.
@@ -53,7 +58,23 @@ impl Channel {
         let mut session = [0; SESSION_BYTES];
         session[..6].copy_from_slice(&start_ms.to_be_bytes()[2..]);
         session[6..].copy_from_slice(&random);
-        Channel { key, id, session, peers: std::array::from_fn(|_| Peer::new()) }
+        Channel { key, id, session, peers: std::array::from_fn(|_| Peer::new()), lanes: AtomicU32::new(0) }
+    }
+
+    /// What worker `worker`, below [`LANES_MAX`], seals and opens with. `None` the second time: two with one number would
+    /// use packet numbers twice.
+    pub fn lane(&self, worker: usize) -> Option<Lane> {
+        let bit = 1u32.checked_shl(worker as u32)?;
+        if self.lanes.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return None;
+        }
+        Some(Lane {
+            next: Head { id: self.id, lane: worker as u8, session: self.session, number: 0 },
+            seals: None,
+            opens: (0..IDS * LANES_MAX).map(|_| None).collect(),
+            made: 0,
+            made_ms: 0,
+        })
     }
 }
 
@@ -70,18 +91,6 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane of worker `worker`, below [`LANES_MAX`]. There must never be two of one worker: they would use packet
-    /// numbers twice.
-    pub fn new(channel: &Channel, worker: usize) -> Lane {
-        Lane {
-            next: Head { id: channel.id, lane: worker as u8, session: channel.session, number: 0 },
-            seals: None,
-            opens: (0..IDS * LANES_MAX).map(|_| None).collect(),
-            made: 0,
-            made_ms: 0,
-        }
-    }
-
     /// Encrypts a frame in place. When it is refused it is as it was.
     #[inline]
     pub fn seal(&mut self, channel: &Channel, mbuf: &mut Mbuf) -> Result<(), Refusal> {

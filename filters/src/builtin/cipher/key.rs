@@ -42,12 +42,12 @@ impl PresharedKey {
                 "name a file with a key in it",
             )
         };
-        let mut file = File::open(path).map_err(system)?;
-        let about = file.metadata().map_err(system)?;
-        if !about.is_file() {
+        // Before it is opened: to open a pipe is to wait for somebody who writes.
+        if !path.metadata().map_err(system)?.is_file() {
             return Err(CreateError::new(format!("{shown} is not a file"), "name a file with a key in it"));
         }
-        let mode = about.permissions().mode() & 0o7777;
+        let mut file = File::open(path).map_err(system)?;
+        let mode = file.metadata().map_err(system)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(CreateError::new(
                 format!("others than its owner can use the key file {shown} (mode {mode:04o})"),

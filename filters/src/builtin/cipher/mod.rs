@@ -161,7 +161,7 @@ impl Instance {
         let channel = Channel::new(PresharedKey::read(Path::new(path))?, id)?;
         let mut worker = 0..workers;
         let lanes = PerWorker::new(workers, || {
-            AtomicCell::new(worker.next().map(|worker| Box::new(Lane::new(&channel, worker))))
+            AtomicCell::new(worker.next().and_then(|worker| channel.lane(worker)).map(Box::new))
         });
         let tally = PerWorker::new(workers, Tally::default);
         Ok(Instance { channel, lanes, pass_clear, reasons, tally })

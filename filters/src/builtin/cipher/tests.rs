@@ -37,7 +37,7 @@ struct End(Channel, Lane);
 impl End {
     fn new(id: u8, start_ms: u64) -> End {
         let channel = channel(id, start_ms);
-        let lane = Lane::new(&channel, 0);
+        let lane = channel.lane(0).unwrap();
         End(channel, lane)
     }
 
@@ -70,7 +70,7 @@ fn the_frame_is_what_another_implementation_computes() {
         0x0102_0304_0506,
         [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5],
     );
-    let mut lane = Lane::new(&channel, 2);
+    let mut lane = channel.lane(2).unwrap();
     lane.skip_to(0x1_0000_0007);
     let mut frame = mbuf(&pool, b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\0attack at dawn");
     lane.seal(&channel, &mut frame).unwrap();
@@ -188,7 +188,7 @@ fn wrong_key_reflection_and_old_sessions() {
     let pool = pool();
     let (mut a, mut b) = (End::new(0, 10), End::new(1, 20));
     let other = Channel::with_session(PresharedKey::new([0x43; KEY_BYTES]), 0, 10, [0; 6]);
-    let mut lane = Lane::new(&other, 0);
+    let mut lane = other.lane(0).unwrap();
     let mut frame = mbuf(&pool, &plain(60));
     lane.seal(&other, &mut frame).unwrap();
     assert_eq!(b.open(&pool, frame.data()), Err(Refusal::Auth));
@@ -241,7 +241,7 @@ fn numbers_are_never_used_twice() {
             .map(|(worker, pool)| {
                 let channel = &channel;
                 scope.spawn(move || {
-                    let mut lane = Lane::new(channel, worker);
+                    let mut lane = channel.lane(worker).unwrap();
                     let seal = |_| {
                         let mut frame = mbuf(pool, &plain(60));
                         lane.seal(channel, &mut frame).unwrap();
@@ -253,6 +253,7 @@ fn numbers_are_never_used_twice() {
             .collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
+    assert!(channel.lane(3).is_none() && channel.lane(LANES_MAX).is_none(), "no lane is handed out twice");
     let all: HashSet<_> = heads.iter().flatten().collect();
     assert_eq!(all.len(), 4000, "id, session and number name one frame");
 }

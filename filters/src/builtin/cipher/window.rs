@@ -23,7 +23,7 @@ const GENERATION_BITS: u32 = 64 - LAP_BITS - BITS as u32;
 /// Frames that may overtake a frame of their lane and leave it acceptable.
 pub const WINDOW_MIN: u64 = WORDS as u64 * BITS - BITS;
 
-const _: () = assert!(WINDOW_MIN >= 1024 && NUMBERS_MAX == 1 << (48) && GENERATION_BITS >= 8);
+const _: () = assert!(WINDOW_MIN >= 1024 && NUMBERS_MAX == 1 << 48 && GENERATION_BITS >= 8);
 
 /// Whether generation `a` came after `b`: they are counted round.
 fn after(a: u64, b: u64) -> bool {

@@ -4,12 +4,12 @@
 //! scheduling" form of GCRA, ITU-T I.371 annex A). A packet moves it on by its cost, and is within the rate if it then lies
 //! at most the depth ahead. That is a token bucket to the token, and needs no pair of time and tokens to be kept in step.
 //!
-//! Time is counted in units of which a millisecond has a whole number and a byte (or a packet) costs a whole number: nothing
-//! is ever rounded, and a millisecond is fine enough a clock.
+//! Time is counted in units of which a millisecond has a whole number and a byte (or a packet) costs a whole number:
+//! nothing is ever rounded, and a millisecond is fine enough a clock.
 //!
-//! **Bound.** The word only grows, and never to more than the depth past the time of the worker that moves it. So what all
-//! workers together take between two moments is at most `burst + rate * (time between them + d)`, where `d` is how far
-//! the clocks of two workers differ.
+//! **Bound.** The word only grows, and never to more than the depth past the time of the worker that moves it. So what
+//! all workers together take between two moments is at most `burst + rate * (time between them + d)`, where `d` is how
+//! far the clocks of two workers differ.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,13 +97,13 @@ impl Rate {
 
     /// The time in units.
     #[inline(always)]
-    pub fn at(&self, now_ms: u64) -> u64 {
+    pub(super) fn at(&self, now_ms: u64) -> u64 {
         now_ms.wrapping_mul(self.per_ms)
     }
 
     /// What a packet costs, in units.
     #[inline(always)]
-    pub fn cost(&self, len_bytes: usize) -> u64 {
+    pub(super) fn cost(&self, len_bytes: usize) -> u64 {
         self.per_byte * len_bytes as u64 + self.per_packet
     }
 }
@@ -124,12 +124,12 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// A bucket. New ones are full.
 #[derive(Default)]
-pub struct Bucket(AtomicU64);
+pub(super) struct Bucket(AtomicU64);
 
 impl Bucket {
     /// Takes a packet's cost out if that much is in: whether it was. `at` is [`Rate::at`].
     #[inline]
-    pub fn take(&self, rate: &Rate, at: u64, cost: u64) -> bool {
+    pub(super) fn take(&self, rate: &Rate, at: u64, cost: u64) -> bool {
         // Relaxed: the word is all there is to the bucket.
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -142,7 +142,7 @@ impl Bucket {
 
     /// Whether nothing of it is taken: then it is like any other full bucket.
     #[inline]
-    pub fn is_full(&self, at: u64) -> bool {
+    pub(super) fn is_full(&self, at: u64) -> bool {
         is_past(self.0.load(Ordering::Relaxed), at)
     }
 }

@@ -5,16 +5,16 @@
 //! | name | means |
 //! |---|---|
 //! | `rate` | `10mbit`, `2gbit` (bits per second), `1000pps`, `1mpps` (packets per second) |
-//! | `burst` | what may come at once, in bytes, or in packets for a rate in packets; default 20 ms of the rate, and 16 frames at least |
-//! | `per` | what has this rate for itself: `all` (the default, everything together), `flow`, `source`, `destination`, `dscp` |
-//! | `keys` | flows or addresses that are told apart, default 65536 (16 bytes each, and each way); give four times what is expected |
-//! | `action` | `drop` (the default, reason `policer:exceeded`) or `mark` |
+//! | `burst` | what may come at once: bytes, or packets for a rate in packets; default 20 ms, at least 16 frames |
+//! | `per` | what has the rate for itself: `all` (default: everything together), `flow`, `source`, `destination`, `dscp` |
+//! | `keys` | flows or addresses told apart, default 65536 (16 bytes each, and each way): four times what is expected |
+//! | `action` | `drop` (default; reason `policer:exceeded`) or `mark` |
 //! | `dscp` | the code point that `mark` sets, 0 to 63 |
 //! | `match` | expression, on interfaces only: the rest is not looked at |
 //!
-//! Each direction (on IP: what comes for this host, and what leaves it, forwarded or not) has the rate for itself. Bytes are
-//! those of the frame without FCS on interfaces, those of the IP packet on IP. A packet larger than the burst always exceeds
-//! it. What is not IP shares one bucket, unless `per` is `all`, and goes on when it cannot be marked.
+//! Each direction (on IP: what comes for this host, and what leaves it, forwarded or not) has the rate for itself. Bytes
+//! are those of the frame without FCS on interfaces, those of the IP packet on IP. A packet larger than the burst always
+//! exceeds it. What is not IP shares one bucket, unless `per` is `all`, and goes on when it cannot be marked.
 //!
 //! How exact it is says `bucket.rs`; what a stranger with many addresses can do says `buckets.rs`.
 
@@ -27,7 +27,7 @@ mod tests;
 use nke_mbuf::Mbuf;
 use nke_mbuf::wire::{EtherType, Layers};
 
-pub use bucket::{Bucket, Rate};
+pub use bucket::Rate;
 pub use buckets::{Buckets, Judgement, Per};
 
 use super::clock::now_ms;

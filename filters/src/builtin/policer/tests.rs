@@ -6,6 +6,7 @@ use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
 use nke_mbuf::{Burst, Mbuf, Owner, Pool, PoolConfig, Region};
 use proptest::prelude::*;
 
+use super::bucket::Bucket;
 use super::packet::{mark, tuple};
 use super::*;
 use crate::Removed;
