@@ -99,6 +99,17 @@ fn packets_per_second() {
     assert_eq!(taken, 16 + 9);
 }
 
+#[test]
+fn time_goes_round() {
+    let rate = Rate::parse("1mbit", Some("2000")).unwrap();
+    let bucket = Bucket::default();
+    for quarter in 1..12u64 {
+        let at = quarter.wrapping_mul(1 << 62).wrapping_sub(5);
+        assert!(bucket.take(&rate, at, rate.cost(2000)) && !bucket.take(&rate, at, 1), "{quarter}");
+        assert!(bucket.take(&rate, at.wrapping_add(rate.cost(1500)), rate.cost(1500)), "{quarter}");
+    }
+}
+
 /// Several workers, each with a clock up to two milliseconds behind, share a bucket.
 #[test]
 fn threads_stay_within_the_bound() {
