@@ -39,6 +39,8 @@ const GROUPS: [u32; 7] = [
 ];
 /// Room for the longest datagram of a dump, which is 32 KiB, and for notifications of long routes.
 const BUFFER_LEN: usize = 64 * 1024;
+/// Nudges in a row without a part of the dump, until it is given up; one is enough unless notifications come in a flood.
+const NUDGES_MAX: u32 = 1000;
 
 /// What a follower counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,6 +53,8 @@ pub struct Stats {
     pub dumps: u64,
     /// Dumps made again because something changed meanwhile (NLM_F_DUMP_INTR).
     pub interrupted: u64,
+    /// Times that a dump had come to rest and was got going again.
+    pub nudges: u64,
     /// Messages malformed, or longer than the buffer.
     pub malformed: u64,
     /// Datagrams that were not from the kernel.
@@ -90,6 +94,8 @@ pub struct Follower {
     state: State,
     dump: Option<Dump>,
     seq: u32,
+    /// Nudges since the last part of a dump.
+    nudges: u32,
     /// Something was lost, and not everything dumped since.
     lost: bool,
 }
@@ -116,6 +122,7 @@ impl Follower {
             state: State::new(&config),
             dump: None,
             seq: 0,
+            nudges: 0,
             lost: false,
         })
     }
@@ -143,9 +150,9 @@ impl Follower {
                     self.lose();
                 }
                 Received::Nothing => {
-                    // The next part of a dump is there when the one before is taken. If not, its end was lost.
-                    if let Some(dump) = self.dump.take() {
-                        self.state.want(&[dump.step]);
+                    if self.dump.is_some() {
+                        self.nudge()?;
+                        continue;
                     }
                     self.state.quiet();
                     if let Some(step) = self.state.wanted() {
@@ -201,12 +208,30 @@ impl Follower {
     }
 
     fn ask(&mut self, step: Step) -> io::Result<()> {
-        self.seq = self.seq.wrapping_add(1);
+        // 0 is that of nudges.
+        self.seq = self.seq.checked_add(1).unwrap_or(1);
         self.socket.send(request(step, self.seq).bytes())?;
         self.state.begin(step);
         self.state.stats.dumps += 1;
         self.dump = Some(Dump { step, seq: self.seq, interrupted: false });
         Ok(())
+    }
+
+    /// Gets a dump going that has come to rest. The kernel makes the next part when a datagram is taken and there is room;
+    /// one that it tries to deliver and cannot makes it look for a moment as if there was none, and then nothing is left to
+    /// be taken. So have it answer something.
+    fn nudge(&mut self) -> io::Result<()> {
+        self.state.stats.nudges += 1;
+        self.nudges += 1;
+        if self.nudges > NUDGES_MAX {
+            self.nudges = 0;
+            if let Some(dump) = self.dump.take() {
+                self.state.want(&[dump.step]);
+            }
+            return Err(io::Error::other("the kernel does not go on with a dump"));
+        }
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+        self.socket.send(Request::new(libc::NLMSG_NOOP as u16, flags, 0, &[]).bytes())
     }
 
     fn datagram(&mut self, len: usize, tell: &mut dyn FnMut(Change)) -> io::Result<()> {
@@ -231,6 +256,7 @@ impl Follower {
             self.state.stats.ignored += 1;
             return Ok(());
         };
+        self.nudges = 0;
         dump.interrupted |= message.has(libc::NLM_F_DUMP_INTR);
         let (done, error) = (libc::NLMSG_DONE as u16, libc::NLMSG_ERROR as u16);
         if message.kind != done && message.kind != error {

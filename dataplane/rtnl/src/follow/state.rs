@@ -291,6 +291,8 @@ impl State {
             Outcome::InOrder if !self.window => {}
             Outcome::InOrder | Outcome::Unsure => self.want(&Step::ROUTES),
             Outcome::Unknown if self.window || self.routes.limit.is_full() => {}
+            // It is known that something is not known.
+            Outcome::Unknown if Step::ROUTES.iter().any(|step| self.wanted[*step as usize]) => {}
             Outcome::Unknown => {
                 self.stats.surprises += 1;
                 self.want(&Step::ROUTES);

@@ -178,10 +178,7 @@ fn whatever_is_done_the_kernel_is_the_oracle() {
                 true => format!("2001:db8:{}::/48", prefix + 1),
                 false => format!("10.{}.0.0/16", prefix + 1),
             };
-            let family = if v6 { "-6 " } else { "" };
-            // The family of a batch is that of the command line: the prefix says it.
-            let _ = family;
-            lines += &format!("route {verb} {prefix} {way} metric {metric}\n");
+            lines += &format!("route {verb} {prefix} metric {metric} {way}\n");
         }
         netns.batch(&lines);
         seen.settle(&mut follower);

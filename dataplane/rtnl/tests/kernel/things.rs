@@ -28,7 +28,7 @@ fn links_come_change_and_go() {
     let link = &seen.links[&a0];
     assert!(link.is_running() && link.mtu_bytes == 9000);
     let b1 = seen.ifindex("b1");
-    netns.ip("link add v0 type vrf table 10");
+    netns.ip("link add v0 type bridge");
     netns.ip("link set b1 master v0");
     seen.settle(&mut follower);
     assert_eq!(seen.links[&b1].master, Some(seen.ifindex("v0")));
