@@ -9,6 +9,7 @@
 //! - IPv6: routes of equal priority with a router are legs of one ([`Record::is_leg`]). A notification of a new one names
 //!   all legs, of a removed one that leg, or all if all went at once. REPLACE takes the place of all legs. Others are new
 //!   behind those of their priority. What REPLACE does to a mix of legs and others is not modelled: see [`Outcome::Unsure`].
+//!   A dump leaves out others that stand between legs (Linux 6.18), which are never the best.
 
 use std::collections::HashMap;
 use std::ops::Range;

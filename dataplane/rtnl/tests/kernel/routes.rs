@@ -1,6 +1,6 @@
 //! Routes, as `ip route` changes them.
 
-use nke_rtnl::Config;
+use nke_rtnl::{Change, Config};
 
 use crate::lab::Netns;
 use crate::seen::Seen;
@@ -13,13 +13,16 @@ fn run(lines: &str) {
     netns.ip("addr add 2001:db8::1/64 dev a0 nodad");
     let (mut follower, mut seen) = (netns.follower(Config::default()), Seen::default());
     seen.settle(&mut follower);
-    seen.assert_routes(&netns, "the start");
+    seen.assert_routes(&mut follower, &netns, "the start");
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let dumps = follower.stats().dumps;
+        seen.log.clear();
         netns.ip(line.trim_start_matches(['?', ' ']));
         seen.settle(&mut follower);
-        seen.assert_routes(&netns, line);
-        if !line.starts_with('?') {
+        seen.assert_routes(&mut follower, &netns, line);
+        // A link may still be on its way up or down by a line before.
+        let link = seen.log.iter().any(|change| matches!(change, Change::Link(..)));
+        if !line.starts_with('?') && !link {
             assert_eq!(follower.stats().dumps, dumps, "after `{line}`: {:?}", follower.stats());
         }
     }
@@ -159,7 +162,9 @@ fn whatever_is_done_the_kernel_is_the_oracle() {
     netns.ip("addr add 10.0.0.1/24 dev a0");
     netns.ip("addr add 2001:db8::1/64 dev a0 nodad");
     let (mut follower, mut seen) = (netns.follower(Config::default()), Seen::default());
+    seen.settle(&mut follower);
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut told = 0;
     for round in 0..40 {
         let mut lines = String::new();
         for _ in 0..40 {
@@ -172,7 +177,7 @@ fn whatever_is_done_the_kernel_is_the_oracle() {
                 false => format!("via 10.0.0.{}", numbers.below(4) + 2),
             };
             let ways = [via(), format!("nexthop {} nexthop {}", via(), via()), via(), "dev a1".into()];
-            let way = &ways[numbers.below(if round % 2 == 0 { 3 } else { 4 }) as usize];
+            let way = &ways[numbers.below(if round < 20 { 3 } else { 4 }) as usize];
             let metric = numbers.below(2) * 7 + 1;
             let prefix = match v6 {
                 true => format!("2001:db8:{}::/48", prefix + 1),
@@ -180,10 +185,19 @@ fn whatever_is_done_the_kernel_is_the_oracle() {
             };
             lines += &format!("route {verb} {prefix} metric {metric} {way}\n");
         }
+        let dumps = follower.stats().dumps;
+        told += seen.log.len();
+        seen.log.clear();
         netns.batch(&lines);
         seen.settle(&mut follower);
-        seen.assert_routes(&netns, &format!("round {round}:\n{lines}"));
+        seen.assert_routes(&mut follower, &netns, &format!("round {round}:\n{lines}"));
+        // Of legs alone, the notifications tell all. A dump leaves out others that stand between legs.
+        let link = seen.log.iter().any(|change| matches!(change, Change::Link(..)));
+        assert!(
+            round >= 20 || link || follower.stats().dumps == dumps,
+            "round {round}: {:?}",
+            follower.stats()
+        );
     }
-    assert_eq!(follower.stats().surprises, 0, "{:?}", follower.stats());
-    assert!(seen.log.len() > 200, "the batches did something");
+    assert!(told > 200, "the batches did something");
 }

@@ -46,6 +46,18 @@ impl Seen {
         panic!("it never comes to rest: {:?}", follower.stats());
     }
 
+    /// Reads on until `done`; for what the kernel does in its own time: states of links, addresses of IPv6.
+    pub fn until(&mut self, follower: &mut Follower, mut done: impl FnMut(&Seen) -> bool) -> bool {
+        for _ in 0..100 {
+            self.settle(follower);
+            if done(self) {
+                return true;
+            }
+            follower.poll(Duration::from_millis(50), |change| self.take(change)).expect("poll");
+        }
+        false
+    }
+
     pub fn ifindex(&self, name: &str) -> u32 {
         self.links.values().find(|link| link.name == name).unwrap_or_else(|| panic!("no link {name}")).ifindex
     }
@@ -125,17 +137,25 @@ impl Seen {
         )
     }
 
-    /// What was told of routes is what `ip` lists.
-    pub fn assert_routes(&self, netns: &Netns, when: &str) {
+    /// Reads on until what was told of routes is what `ip` lists, which must be soon.
+    pub fn assert_routes(&mut self, follower: &mut Follower, netns: &Netns, when: &str) {
+        let mut differences = Vec::new();
+        self.until(follower, |seen| {
+            differences = seen.differences(netns);
+            differences.is_empty()
+        });
+        assert!(differences.is_empty(), "after `{when}`: {differences:#?}, {:?}", follower.stats());
+    }
+
+    fn differences(&self, netns: &Netns) -> Vec<String> {
         let told: BTreeMap<_, _> = self.routes.iter().map(|(key, route)| (*key, Shape::of(route))).collect();
         let listed = self.listed(netns);
-        let differences: Vec<_> = listed
+        listed
             .keys()
             .chain(told.keys())
             .filter(|key| listed.get(key) != told.get(key))
             .map(|key| format!("{key:?}: listed {:?}, told {:?}", listed.get(key), told.get(key)))
-            .collect();
-        assert!(differences.is_empty(), "after `{when}`: {differences:#?}");
+            .collect()
     }
 }
 

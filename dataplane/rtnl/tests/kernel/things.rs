@@ -1,7 +1,6 @@
 //! Links, addresses and neighbours, as `ip` changes them.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use nke_rtnl::{Asker, Change, Config, Event, Neighbor};
 
@@ -25,8 +24,8 @@ fn links_come_change_and_go() {
     netns.ip("link set a0 mtu 9000");
     netns.ip("link set a1 name b1");
     seen.settle(&mut follower);
-    let link = &seen.links[&a0];
-    assert!(link.is_running() && link.mtu_bytes == 9000);
+    assert_eq!(seen.links[&a0].mtu_bytes, 9000);
+    assert!(seen.until(&mut follower, |seen| seen.links[&a0].is_running()));
     let b1 = seen.ifindex("b1");
     netns.ip("link add v0 type bridge");
     netns.ip("link set b1 master v0");
@@ -55,16 +54,20 @@ fn addresses_come_and_go() {
     assert!(seen.addresses.contains_key(&key("10.0.0.1", 24)), "by the dump");
     netns.ip("addr add 10.0.1.1 peer 10.0.1.2/30 dev a0");
     netns.ip("addr add 2001:db8::1/64 dev a0 nodad");
-    seen.settle(&mut follower);
+    let v6 = key("2001:db8::1", 64);
+    assert!(seen.until(&mut follower, |seen| seen.addresses.contains_key(&v6)));
     assert_eq!(seen.addresses[&key("10.0.1.1", 30)].peer, Some("10.0.1.2".parse().unwrap()));
-    assert!(!seen.addresses[&key("2001:db8::1", 64)].is_tentative());
+    assert!(!seen.addresses[&v6].is_tentative());
     netns.ip("addr add 2001:db8::2/64 dev a0");
-    seen.settle(&mut follower);
-    assert!(seen.addresses[&key("2001:db8::2", 64)].is_tentative());
+    let v6 = key("2001:db8::2", 64);
+    let tentative =
+        |change: &Change| matches!(change, Change::Address(_, a) if a.addr == v6.1 && a.is_tentative());
+    assert!(seen.until(&mut follower, |seen| seen.addresses.get(&v6).is_some_and(|a| !a.is_tentative())));
+    assert!(seen.log.iter().any(tentative), "as long as it was looked for duplicates");
     netns.ip("addr flush dev a0");
     seen.settle(&mut follower);
     assert!(!seen.addresses.keys().any(|(ifindex, ..)| *ifindex == a0));
-    seen.assert_routes(&netns, "flush");
+    seen.assert_routes(&mut follower, &netns, "flush");
 }
 
 #[test]
@@ -112,12 +115,8 @@ fn the_kernel_resolves_a_neighbor_when_asked() {
     let a0 = seen.ifindex("a0");
     for addr in ["10.0.0.2", "2001:db8::2"].map(|text| text.parse::<IpAddr>().unwrap()) {
         asker.probe_neighbor(a0, addr).unwrap();
-        for _ in 0..50 {
-            let _ = follower.poll(Duration::from_millis(100), |change| seen.take(change)).unwrap();
-            if seen.neighbors.get(&(a0, addr)).is_some_and(Neighbor::is_valid) {
-                break;
-            }
-        }
+        let valid = |seen: &Seen| seen.neighbors.get(&(a0, addr)).is_some_and(Neighbor::is_valid);
+        assert!(seen.until(&mut follower, valid));
         assert_eq!(seen.neighbors[&(a0, addr)].mac, Some([2, 0, 0, 0, 0, 9]), "{addr}");
     }
     let error = asker.probe_neighbor(9999, "10.0.0.2".parse().unwrap()).unwrap_err();
