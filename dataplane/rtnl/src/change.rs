@@ -37,8 +37,8 @@ pub enum Change {
     Route(Event, Route),
     /// Of a neighbour.
     Neighbor(Event, Neighbor),
-    /// There are more of them than the configured maximum: some are not told. Told once, until there was room again and
-    /// all were asked for anew.
+    /// There are more of them than the configured maximum: some are not told. Told once (of routes, once of each family),
+    /// until there was room again and all were asked for anew.
     TooMany(Kind, usize),
 }
 

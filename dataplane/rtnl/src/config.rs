@@ -16,7 +16,7 @@ pub struct Config {
     pub links_max: usize,
     /// Addresses at most.
     pub addresses_max: usize,
-    /// Routes at most, those that are not the best of their prefix included.
+    /// Routes of each family at most, those that are not the best of their prefix included.
     pub routes_max: usize,
     /// Neighbours at most.
     pub neighbors_max: usize,

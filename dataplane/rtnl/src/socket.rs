@@ -126,7 +126,7 @@ impl Socket {
     /// Waits until there is something to read, a signal, or the time is over.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        let timeout_ms = c_int::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX);
         // SAFETY: one pollfd is read and written.
         if unsafe { libc::poll(&raw mut poll, 1, timeout_ms) } < 0 {
             let error = io::Error::last_os_error();

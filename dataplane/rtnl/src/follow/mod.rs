@@ -39,6 +39,8 @@ const GROUPS: [u32; 7] = [
 ];
 /// Room for the longest datagram of a dump, which is 32 KiB, and for notifications of long routes.
 const BUFFER_LEN: usize = 64 * 1024;
+/// Kinds of messages below this are netlink's own (linux/netlink.h).
+const NLMSG_MIN_TYPE: u16 = 16;
 /// Nudges in a row without a part of the dump, until it is given up; one is enough unless notifications come in a flood.
 const NUDGES_MAX: u32 = 1000;
 
@@ -239,7 +241,7 @@ impl Follower {
         let mut result = Ok(());
         for message in Messages(&buffer[..len]) {
             match message {
-                Ok(message) if message.port == self.socket.port() => {
+                Ok(message) if self.is_answer(&message) => {
                     result = result.and(self.answer(&message, tell));
                 }
                 Ok(message) => self.state.input(&message, false, tell),
@@ -250,9 +252,19 @@ impl Follower {
         result
     }
 
+    /// Whether a message is for this socket alone. That of another namespace that changes something in this one may have
+    /// the same port: what it caused is a notification all the same.
+    fn is_answer(&self, message: &Message<'_>) -> bool {
+        message.kind < NLMSG_MIN_TYPE
+            || message.port == self.socket.port()
+                && message.has(libc::NLM_F_MULTI)
+                && self.dump.as_ref().is_some_and(|dump| dump.seq == message.seq)
+    }
+
     /// Takes a message that answers this socket: a part of a dump, or its end.
     fn answer(&mut self, message: &Message<'_>, tell: &mut dyn FnMut(Change)) -> io::Result<()> {
         let Some(dump) = self.dump.as_mut().filter(|dump| dump.seq == message.seq) else {
+            // Of a nudge, or of a dump that was given up.
             self.state.stats.ignored += 1;
             return Ok(());
         };

@@ -32,6 +32,7 @@ pub(super) enum Outcome {
     Refused,
 }
 
+/// The routes of one family.
 pub(super) struct Routes {
     table: HashMap<RouteKey, Vec<Record>>,
     /// All records.
@@ -91,10 +92,14 @@ impl Routes {
     ) -> Outcome {
         let list = self.table.get(&key).map(Vec::as_slice).unwrap_or_default();
         let replace = i32::from(flags) & libc::NLM_F_REPLACE != 0;
-        let grows = if replace || record.is_leg() {
-            equal(list, record.priority).is_empty()
+        let group = &list[equal(list, record.priority)];
+        let all_legs = key.dst.is_ipv6() && record.is_leg() && (replace || record.hops.len() > 1);
+        let grows = if all_legs {
+            !group.iter().any(Record::is_leg)
+        } else if replace {
+            group.is_empty()
         } else {
-            !list.iter().any(|known| known.is_same(&record))
+            !group.iter().any(|known| known.is_same(&record))
         };
         if grows && !self.has_room(tell) {
             return Outcome::Refused;
@@ -129,11 +134,11 @@ impl Routes {
         })
     }
 
-    /// Removes the routes of a family that the dump of this generation did not see. Whether to dump again.
-    pub fn sweep(&mut self, v4: bool, generation: u32, tell: &mut dyn FnMut(Change)) -> bool {
+    /// Removes the routes that the dump of this generation did not see. Whether to dump again.
+    pub fn sweep(&mut self, generation: u32, tell: &mut dyn FnMut(Change)) -> bool {
         for (key, list) in &mut self.table {
             let kept = |known: &Record| known.generation == generation;
-            if key.dst.is_ipv4() == v4 && !list.iter().all(kept) {
+            if !list.iter().all(kept) {
                 let (was, len) = (best(key, list), list.len());
                 list.retain(kept);
                 self.len -= len - list.len();

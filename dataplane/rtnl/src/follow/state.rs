@@ -37,7 +37,8 @@ pub(crate) struct State {
     links: Mirror<u32, Link>,
     addresses: Mirror<AddressKey, Address>,
     neighbors: Mirror<(u32, IpAddr), Neighbor>,
-    routes: Routes,
+    /// Of IPv6, and of IPv4.
+    routes: [Routes; 2],
     /// Number of the latest dump; what it does not see is swept away at its end.
     generation: u32,
     /// Dumps to be made, by [`Step`].
@@ -55,7 +56,7 @@ impl State {
             links: Mirror::new(config.links_max),
             addresses: Mirror::new(config.addresses_max),
             neighbors: Mirror::new(config.neighbors_max),
-            routes: Routes::new(config.routes_max),
+            routes: [Routes::new(config.routes_max), Routes::new(config.routes_max)],
             generation: 0,
             wanted: [true; 5],
             window: false,
@@ -81,7 +82,7 @@ impl State {
             Step::Addresses => self.addresses.limit.begin(),
             Step::Neighbors => self.neighbors.limit.begin(),
             Step::RoutesV4 | Step::RoutesV6 => {
-                self.routes.limit.begin();
+                self.routes(step == Step::RoutesV4).limit.begin();
                 self.window = true;
             }
         }
@@ -98,8 +99,8 @@ impl State {
             Step::Neighbors => {
                 self.neighbors.sweep(generation, |neighbor| tell(Change::Neighbor(Event::Removed, neighbor)))
             }
-            Step::RoutesV4 => self.routes.sweep(true, generation, tell),
-            Step::RoutesV6 => self.routes.sweep(false, generation, tell),
+            Step::RoutesV4 => self.routes(true).sweep(generation, tell),
+            Step::RoutesV6 => self.routes(false).sweep(generation, tell),
         };
         if again {
             self.want(&[step]);
@@ -111,13 +112,17 @@ impl State {
         self.window = false;
     }
 
+    fn routes(&mut self, v4: bool) -> &mut Routes {
+        &mut self.routes[usize::from(v4)]
+    }
+
     pub fn routes_known(&self) -> usize {
-        self.routes.len()
+        self.routes.iter().map(Routes::len).sum()
     }
 
     #[cfg(any(test, fuzzing))]
     pub fn best_routes(&self) -> impl Iterator<Item = crate::Route> {
-        self.routes.best()
+        self.routes.iter().flat_map(Routes::best)
     }
 
     /// Takes a message: of a dump, or a notification.
@@ -132,7 +137,7 @@ impl State {
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.route(message, dump, tell),
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
                 // Routes by the object change or go without notice.
-                if self.routes.has_objects {
+                if self.routes.iter().any(|routes| routes.has_objects) {
                     self.want(&Step::ROUTES);
                 }
                 Ok(())
@@ -160,11 +165,16 @@ impl State {
             return Ok(());
         };
         let known = self.links.get(&link.ifindex);
-        link.mtu_bytes = mtu.or(known.map(|known| known.mtu_bytes)).unwrap_or_default();
-        if let Some(known) = known {
-            if link.name.is_empty() {
-                link.name.clone_from(&known.name);
+        match (mtu, known) {
+            (Some(mtu), _) => link.mtu_bytes = mtu,
+            // An event of a wireless driver, which names little else.
+            (None, Some(known)) => link = Link { flags: link.flags, ..known.clone() },
+            (None, None) => {
+                self.stats.ignored += 1;
+                return Ok(());
             }
+        }
+        if let Some(known) = known {
             // A link that goes down takes routes of IPv4 and next hops of both with it, and the kernel says nothing of it;
             // nor when it is up again and next hops come back, or it moves to another table.
             let carries = |link: &Link| (link.is_up(), link.is_running(), link.master);
@@ -276,31 +286,34 @@ impl State {
             }
         };
         record.generation = self.generation;
-        self.routes.has_objects |= record.object != 0;
+        let v4 = key.dst.is_ipv4();
+        let step = if v4 { Step::RoutesV4 } else { Step::RoutesV6 };
         let new = message.kind == libc::RTM_NEWROUTE;
         if new && record.kind == crate::RouteKind::Unsupported {
             self.stats.unsupported += 1;
         }
+        let routes = &mut self.routes[usize::from(v4)];
+        routes.has_objects |= record.object != 0;
         let outcome = match (new, dump) {
-            (true, true) => self.routes.dumped(key, record, tell),
-            (true, false) => self.routes.added(key, record, message.flags, tell),
-            (false, _) => self.routes.removed(key, &record, tell),
+            (true, true) => routes.dumped(key, record, tell),
+            (true, false) => routes.added(key, record, message.flags, tell),
+            (false, _) => routes.removed(key, &record, tell),
         };
+        let (full, room) = (routes.limit.is_full(), routes.limit.has_room(routes.len()));
         match outcome {
             Outcome::Sure => {}
             Outcome::InOrder if !self.window => {}
-            Outcome::InOrder | Outcome::Unsure => self.want(&Step::ROUTES),
-            Outcome::Unknown if self.window || self.routes.limit.is_full() => {}
-            // It is known that something is not known.
-            Outcome::Unknown if Step::ROUTES.iter().any(|step| self.wanted[*step as usize]) => {}
+            Outcome::InOrder | Outcome::Unsure => self.want(&[step]),
+            // During a dump, without room for all, or when it is known that something is not known, it is no surprise.
+            Outcome::Unknown if self.window || full || self.wanted[step as usize] => {}
             Outcome::Unknown => {
                 self.stats.surprises += 1;
-                self.want(&Step::ROUTES);
+                self.want(&[step]);
             }
             Outcome::Refused => self.stats.refused += 1,
         }
-        if !new && self.routes.limit.has_room(self.routes.len()) {
-            self.want(&Step::ROUTES);
+        if !new && room {
+            self.want(&[step]);
         }
         Ok(())
     }
