@@ -27,7 +27,10 @@ pub(crate) enum Step {
 impl Step {
     pub const ALL: [Step; 5] =
         [Step::Links, Step::Addresses, Step::RoutesV4, Step::RoutesV6, Step::Neighbors];
-    pub const ROUTES: [Step; 2] = [Step::RoutesV4, Step::RoutesV6];
+    /// All routes, as they are when the change under way is over. The kernel tells of a link or an address before it does
+    /// what follows from it for routes, all of it under one lock (RTNL). A dump of links waits for that lock; one of
+    /// routes does not, and would come too early.
+    pub const SETTLED_ROUTES: [Step; 3] = [Step::Links, Step::RoutesV4, Step::RoutesV6];
 }
 
 type AddressKey = (u32, IpAddr, u8, Option<IpAddr>);
@@ -138,7 +141,7 @@ impl State {
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
                 // Routes by the object change or go without notice.
                 if self.routes.iter().any(|routes| routes.has_objects) {
-                    self.want(&Step::ROUTES);
+                    self.want(&Step::SETTLED_ROUTES);
                 }
                 Ok(())
             }
@@ -179,7 +182,7 @@ impl State {
             // nor when it is up again and next hops come back, or it moves to another table.
             let carries = |link: &Link| (link.is_up(), link.is_running(), link.master);
             if carries(known) != carries(&link) {
-                self.want(&Step::ROUTES);
+                self.want(&Step::SETTLED_ROUTES);
             }
         }
         match self.links.put(link.ifindex, link.clone(), self.generation) {
@@ -197,7 +200,7 @@ impl State {
         if let Some((link, _)) = parse::link(message)?
             && let Some(link) = self.links.remove(&link.ifindex)
         {
-            self.want(&Step::ROUTES);
+            self.want(&Step::SETTLED_ROUTES);
             if self.links.limit.has_room(self.links.len()) {
                 self.want(&[Step::Links]);
             }
@@ -227,7 +230,7 @@ impl State {
         if let Some(address) = self.addresses.remove(&address_key(&address)) {
             // Routes of IPv4 with this source address go without notice.
             if address.addr.is_ipv4() {
-                self.want(&[Step::RoutesV4]);
+                self.want(&Step::SETTLED_ROUTES);
             }
             if self.addresses.limit.has_room(self.addresses.len()) {
                 self.want(&[Step::Addresses]);

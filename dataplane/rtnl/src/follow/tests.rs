@@ -139,11 +139,11 @@ fn what_a_notification_leaves_open_is_asked() {
     run.notify(&harness::link(libc::RTM_NEWLINK, 3, 1));
     assert_eq!(run.state.wanted(), None);
     run.notify(&harness::link(libc::RTM_NEWLINK, 3, 0));
-    assert_eq!(run.state.wanted(), Some(Step::RoutesV4));
+    assert_eq!(run.state.wanted(), Some(Step::Links), "and routes");
     let mut run = Run::new(&Config::default());
     run.notify(&harness::address(libc::RTM_NEWADDR, 1, 0));
     run.notify(&harness::address(libc::RTM_DELADDR, 1, 0));
-    assert_eq!(run.state.wanted(), Some(Step::RoutesV4));
+    assert_eq!(run.state.wanted(), Some(Step::Links), "and routes");
 }
 
 #[test]

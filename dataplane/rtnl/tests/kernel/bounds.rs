@@ -71,3 +71,26 @@ fn no_more_routes_than_there_is_room_for() {
     seen.settle(&mut follower);
     assert_eq!((v4(&seen), told(&seen)), (100, 2));
 }
+
+#[test]
+fn what_a_link_takes_with_it_is_not_asked_for_too_early() {
+    let Some(netns) = Netns::with_pair() else { return };
+    netns.ip("addr add 10.0.0.1/24 dev a0");
+    // The other end goes down once and for all: nothing else happens to the link then.
+    netns.ip("link set a1 down");
+    let (mut follower, mut seen) = (netns.follower(Config::default()), Seen::default());
+    for round in 0..10 {
+        netns.batch(&routes("add", 0..5000, 2));
+        seen.settle(&mut follower);
+        // The kernel tells of the link first, and removes the routes then.
+        std::thread::scope(|scope| {
+            let down = scope.spawn(|| netns.ip("link set a0 down"));
+            while !down.is_finished() {
+                follower.poll(Duration::from_millis(1), |change| seen.take(change)).unwrap();
+            }
+        });
+        seen.assert_routes(&mut follower, &netns, &format!("down {round}"));
+        assert!(!seen.routes.keys().any(|(_, dst, _)| dst.to_string().starts_with("20.")));
+        netns.ip("link set a0 up");
+    }
+}
