@@ -261,11 +261,9 @@ fn best(key: &RouteKey, list: &[Record]) -> Option<Route> {
         let rest = list.iter().filter(leg).filter(|record| !std::ptr::eq(*record, first));
         let hops = std::iter::once(first).chain(rest).flat_map(|record| &record.hops);
         next_hops.extend(hops.filter(|hop| !hop.dead || first.kind != RouteKind::Unicast).map(|hop| hop.to));
+        next_hops.sort_unstable();
         if joined {
-            next_hops.sort_unstable();
             next_hops.dedup_by_key(|hop| (hop.ifindex, hop.via));
-        } else {
-            next_hops.sort_unstable();
         }
     }
     Some(Route {

@@ -50,19 +50,9 @@ pub(crate) struct Record {
 impl Record {
     /// Whether it is the same route of the kernel; whether hops are dead changes.
     pub fn is_same(&self, other: &Record) -> bool {
-        let hops = |record: &Record| record.hops.len();
-        (self.priority, self.kind, self.protocol, self.scope, self.source, self.object, self.metrics)
-            == (
-                other.priority,
-                other.kind,
-                other.protocol,
-                other.scope,
-                other.source,
-                other.object,
-                other.metrics,
-            )
-            && hops(self) == hops(other)
-            && self.hops.iter().zip(&other.hops).all(|(a, b)| a.to == b.to)
+        let named = |r: &Record| (r.priority, r.kind, r.protocol, r.scope, r.source, r.object, r.metrics);
+        let hops = self.hops.iter().map(|hop| hop.to);
+        named(self) == named(other) && hops.eq(other.hops.iter().map(|hop| hop.to))
     }
 
     /// Whether IPv6 joins it with others of its kind and priority to one route of several legs: those with a router, that
