@@ -26,6 +26,7 @@
 mod batch;
 pub mod builtin;
 pub mod expr;
+mod flow;
 mod host;
 mod ifnet;
 mod interface;

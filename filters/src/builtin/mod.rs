@@ -2,17 +2,21 @@
 
 pub mod cipher;
 mod clock;
+mod conntrack;
 mod count;
 mod drop;
 mod mirror;
+mod nat;
 pub mod policer;
 
 use std::sync::Arc;
 
 pub use cipher::Cipher;
+pub use conntrack::Conntrack;
 pub use count::Count;
 pub use drop::Drop;
 pub use mirror::Mirror;
+pub use nat::Nat;
 pub use policer::Policer;
 
 use crate::expr::Expr;
@@ -35,6 +39,8 @@ pub fn all() -> Vec<Arc<dyn FilterKind>> {
 pub fn all_ip() -> Vec<Arc<dyn IpFilterKind>> {
     vec![
         // One line for each.
+        Arc::new(Conntrack),
+        Arc::new(Nat),
         Arc::new(Policer),
     ]
 }
