@@ -3,7 +3,6 @@
 use super::action::{Action, State};
 use super::neighbors::Neighbors;
 use super::table::Entry;
-use crate::icmp::limit::TOKEN;
 
 /// Entries looked at in one tick at most.
 const TICK_MAX: usize = 1024;
@@ -124,13 +123,6 @@ impl Neighbors {
         self.arm(id, now_ms + if counts { self.config.retransmit_ms } else { RETRY_MS });
     }
 
-    /// Whether one more solicitation fits the rate (RFC 6583 section 7.1: what is known is asked for first).
-    pub(super) fn may_solicit(&mut self, preferred: bool, now_ms: u64) -> bool {
-        let depth = u64::from(self.config.solicit_burst) * TOKEN;
-        self.solicits.fill(now_ms, self.config.solicit_per_second, depth);
-        self.solicits.tokens() >= TOKEN + if preferred { 0 } else { depth / 4 }
-    }
-
     /// Sends a solicitation, unless one was sent a moment ago or there are too many.
     fn solicit(&mut self, id: u32, now_ms: u64, out: &mut Vec<Action>) -> bool {
         let entry = *self.table.at(id);
@@ -138,13 +130,13 @@ impl Neighbors {
         if entry.solicited_ms.is_some_and(soon) {
             return false;
         }
-        if !self.may_solicit(is_preferred(&entry), now_ms) || !self.solicits.take() {
+        let Entry { interface, address, .. } = entry;
+        if !self.rate.take(interface, address, is_preferred(&entry), now_ms) {
             self.stats.rate_limited += 1;
             return false;
         }
         self.stats.solicited += 1;
         self.table.at_mut(id).solicited_ms = Some(now_ms);
-        let Entry { interface, address, .. } = entry;
         out.push(if self.mirrors_kernel() {
             Action::AskKernel { interface, address }
         } else {

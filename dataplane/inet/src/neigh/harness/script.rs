@@ -37,6 +37,7 @@ pub fn script(data: &[u8]) {
         incomplete_max: WAITING_MAX,
         incomplete_per_interface: WAITING_PER_INTERFACE,
         solicit_per_second: RATE as u32,
+        solicit_per_interface: 1,
         solicit_burst: BURST as u32,
         ..Config::default()
     };
