@@ -61,7 +61,7 @@ impl Neighbors {
 
     fn backoff_ms(&self, tries: u8) -> u64 {
         let delay = self.config.retransmit_ms.saturating_mul(1 << tries.min(16));
-        delay.min(self.config.backoff_max_ms).max(self.config.retransmit_ms)
+        delay.min(self.config.backoff_max_ms)
     }
 
     fn is_wanted(&self, entry: &Entry, now_ms: u64) -> bool {

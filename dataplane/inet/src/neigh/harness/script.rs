@@ -248,7 +248,7 @@ impl Run {
 }
 
 fn name(who: u8) -> IpAddr {
-    let low = who & 0xf;
+    let low = who & 3;
     if who & 0x40 == 0 {
         Ipv4Addr::new(192, 0, 2, low).into()
     } else {

@@ -33,7 +33,17 @@ fn asked_three_times_then_failed_then_forgotten() {
     assert_eq!(rig.entry(A), None);
     let (lookup, asked) = rig.resolve(A);
     assert_eq!((lookup, asked), (Lookup::Waiting, vec![solicit(A, None)]));
-    assert_ne!(rig.entry(A).unwrap().id, id, "its grace period is not over");
+    let id =
+        rig.entry(A).map(|entry| entry.id).filter(|new| *new != id).expect("its grace period is not over");
+    // An answer that comes late is one; so is a word of its own, whatever its flags.
+    rig.pass(3200);
+    assert_eq!(rig.answer(A, mac(1)), [reachable(id, A, mac(1))]);
+    assert_eq!(rig.state(A), Some(State::Reachable));
+    rig.resolve("192.0.2.2");
+    rig.pass(3200);
+    assert_eq!(rig.state("192.0.2.2"), Some(State::Failed));
+    assert!(!rig.hear(claim("192.0.2.2", Some(mac(2)), false, false)).is_empty());
+    assert_eq!(rig.state("192.0.2.2"), Some(State::Probe));
 }
 
 #[test]
@@ -298,6 +308,8 @@ fn a_route_looks_for_its_neighbour_when_the_user_takes_it_back() {
     out.clear();
     assert!(rig.neighbors.remove_static(1, ip(A), rig.now_ms, &mut out));
     assert_eq!(out, [gone(id, A), solicit(A, None)]);
+    assert!(!rig.neighbors.remove_static(1, ip(A), rig.now_ms, &mut out), "it is given no more");
+    assert_eq!(rig.answer(A, mac(1)), [reachable(id, A, mac(1))]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 mod flood;
 mod life;
 mod packets;
+mod pressure;
 
 use super::*;
 use nke_mbuf::wire::EtherAddr;
