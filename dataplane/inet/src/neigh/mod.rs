@@ -3,11 +3,11 @@
 //! Two halves, which meet in two small types:
 //!
 //! ```text
-//!   worker                                        control thread
-//!   packet ──▶ arp_reply, na_reply ──▶ wire
-//!          └─▶ parse_arp, parse_nd ──  Event  ──▶ Neighbors::event ─┐
-//!   no link address for a next hop ─────────────▶ Neighbors::resolve ┼──▶ Action: solicit, tell the workers, ...
-//!                                     the clock ──▶ Neighbors::tick ──┘
+//!   worker                                           control thread
+//!   packet ──┬─▶ arp_reply, na_reply ──▶ wire
+//!            └─▶ parse_arp, parse_nd ──▶ Event ────▶ Neighbors::event ──┐
+//!   a next hop without link address ───────────────▶ Neighbors::resolve ┼─▶ Action: solicit, tell the workers ...
+//!                                         a clock ──▶ Neighbors::tick ───┘
 //! ```
 //!
 //! Workers read an array of link addresses, indexed by the ids that [`Neighbors`] gives out. An id means one neighbour

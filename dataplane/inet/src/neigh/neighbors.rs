@@ -187,8 +187,9 @@ impl Neighbors {
         found.is_some_and(|id| self.lose(id, now_ms, out))
     }
 
-    /// The kernel has this neighbour, in this state: what it would tell, it tells us. Without a link address it is looked
-    /// for there, or has failed. An entry given by the user stays. `None` if there is no entry then.
+    /// The kernel says that this neighbour is in this state; without a link address it is being looked for there
+    /// ([`State::Incomplete`]), or was not found ([`State::Failed`]). When the kernel deletes one, call
+    /// [`Neighbors::forget`]. An entry given by the user stays as it is. `None` if there is no entry afterwards.
     pub fn set(
         &mut self,
         interface: u16,

@@ -113,12 +113,12 @@ impl Neighbors {
         self.enter(id, state, now_ms);
     }
 
-    /// Solicits once more. A turn without a solicitation counts for those that never answered, so that their time is
-    /// over all the same; the others get their tries.
+    /// Solicits once more. A turn without a solicitation counts for a neighbour of which nothing is known, so that its
+    /// time is over all the same; the others are not given up before they were asked.
     pub(super) fn attempt(&mut self, id: u32, now_ms: u64, out: &mut Vec<Action>) {
         let sent = self.solicit(id, now_ms, out);
         let entry = self.table.at_mut(id);
-        let counts = sent || !is_preferred(entry);
+        let counts = sent || entry.mac.is_none() && !is_preferred(entry);
         entry.tries += u8::from(counts);
         self.arm(id, now_ms + if counts { self.config.retransmit_ms } else { RETRY_MS });
     }

@@ -245,6 +245,8 @@ fn a_route_keeps_its_neighbour_and_asks_ever_more_slowly() {
     assert_eq!(times[..2], [1, 2]);
     assert!(gaps.is_sorted() && gaps.ends_with(&[30, 30]), "{gaps:?}");
     assert_eq!(rig.resolve(A), (Lookup::Failed, vec![]));
+    assert_eq!(rig.gateway(A), (id, vec![]), "one more route is no reason to hurry");
+    rig.neighbors.unref(id, rig.now_ms);
     assert_eq!(rig.answer(A, mac(1)), [reachable(id, A, mac(1))]);
     // Reachable: asked again without packets, since a route wants it.
     let done = rig.pass(31_000);

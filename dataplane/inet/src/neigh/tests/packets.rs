@@ -265,6 +265,9 @@ fn nd_that_does_not_hold_is_nothing() {
     for len in 0..72 {
         assert_eq!(frames.nd(&SOLICITATION[..len]), None, "{len}");
     }
+    let mut stray = frames.of(&SOLICITATION);
+    stray.flags_mut().insert(Flags::PROMISC);
+    assert_eq!(parse_nd(&stray, 1), None);
 }
 
 #[test]

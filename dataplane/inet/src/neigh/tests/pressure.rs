@@ -83,12 +83,16 @@ fn who_is_known_is_not_given_up_for_want_of_solicitations() {
     let mut rig = Rig::new(Config { solicit_per_second: 2, solicit_burst: 8, ..Config::default() });
     assert_eq!(rig.resolve(&address(100)).0, Lookup::Waiting);
     let unknown = rig.entry(&address(100)).expect("it waits").id;
+    rig.hear(request(&address(101), mac(101), OURS_V4));
     let mut asked: Vec<Action> = Vec::new();
     for last in 1..=10 {
         asked.extend(rig.gateway(&address(last)).1);
     }
     assert_eq!(asked.len(), 7, "and no more are left");
-    let done = rig.pass(60_000);
+    assert!(matches!(rig.resolve(&address(101)).0, Lookup::Known { .. }));
+    let mut done = rig.pass(4000);
+    assert_eq!(rig.state(&address(101)), Some(State::Probe), "used, as it was not asked yet");
+    done.extend(rig.pass(60_000));
     asked.extend(done.iter().map(|(_, action)| *action));
     let at = done.iter().position(|(_, action)| *action == gone(unknown, &address(100))).expect("given up");
     assert!(done[at].0 < 3500);
