@@ -141,8 +141,10 @@ impl Neighbors {
             Action::AskKernel { interface, address }
         } else {
             // The last try goes to all: the neighbour may have moved without saying so (RFC 7048 section 2).
-            let last = entry.tries + 1 >= self.config.tries;
-            let to = entry.mac.filter(|_| entry.state == Some(State::Probe) && !last);
+            let to = match entry.state {
+                Some(State::Probe) if entry.tries + 1 < self.config.tries => entry.mac,
+                _ => None,
+            };
             Action::Solicit { interface, address, to }
         });
         true

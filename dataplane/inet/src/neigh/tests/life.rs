@@ -263,6 +263,15 @@ fn a_route_keeps_its_neighbour_and_asks_ever_more_slowly() {
     assert_eq!(rig.entry(A), None);
 }
 
+/// Found by the fuzz target: more solicitations than a byte counts.
+#[test]
+fn a_route_asks_for_hours() {
+    let mut rig = Rig::new(Config::default());
+    rig.gateway(A);
+    let asked = rig.pass(3 * 3_600_000).len();
+    assert!((360..370).contains(&asked), "{asked}");
+}
+
 #[test]
 fn a_failed_neighbour_of_a_new_route_is_looked_for_at_once() {
     let mut rig = Rig::new(Config::default());
