@@ -16,7 +16,8 @@ pub enum Action {
         /// `None` is the solicited-node group, or broadcast.
         to: Option<EtherAddr>,
     },
-    /// Have the kernel look for this neighbour.
+    /// Have the kernel look for this neighbour, and hand what it has by [`Neighbors::set`](super::Neighbors::set): it
+    /// says nothing by itself of one that it knows already.
     AskKernel {
         /// On which interface.
         interface: u16,

@@ -23,7 +23,10 @@ pub struct Config {
     pub incomplete_per_interface: u32,
     /// Solicitations a second, in all.
     pub solicit_per_second: u32,
-    /// Solicitations at once, in all. A quarter is kept for neighbours that answered before and for routes.
+    /// Solicitations a second on one interface for one version of IP, of neighbours that never answered: a sweep of one
+    /// network leaves the rest to others.
+    pub solicit_per_interface: u32,
+    /// Solicitations at once, in all; a quarter of it on one interface. A quarter is kept for neighbours that answered before and for routes.
     pub solicit_burst: u32,
     /// From one solicitation for an address to the next: RETRANS_TIMER of RFC 4861 section 10.
     pub retransmit_ms: u64,
@@ -49,6 +52,7 @@ impl Default for Config {
             incomplete_max: 1024,
             incomplete_per_interface: 256,
             solicit_per_second: 1000,
+            solicit_per_interface: 250,
             solicit_burst: 128,
             retransmit_ms: 1000,
             tries: 3,
@@ -72,6 +76,7 @@ impl Config {
             incomplete_per_interface: self.incomplete_per_interface.clamp(1, incomplete_max),
             solicit_burst: self.solicit_burst.max(2),
             solicit_per_second: self.solicit_per_second.max(1),
+            solicit_per_interface: self.solicit_per_interface.max(1),
             retransmit_ms: self.retransmit_ms.max(1),
             tries: self.tries.max(1),
             ..self

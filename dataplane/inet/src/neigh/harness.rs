@@ -22,7 +22,7 @@ pub fn harness(data: &[u8]) {
 
 /// Readers and answers, on whole frames and in chains.
 pub fn packets(data: &[u8]) {
-    let pool = pool(64, 4096);
+    let pool = pool(16, 4096);
     let mut cache = Cache::new(&pool);
     let segment = data.first().map_or(4096, |byte| if *byte < 64 { 8 + usize::from(*byte) } else { 4096 });
     for shape in [data.to_vec(), nearly_arp(data), nearly_nd(data)] {

@@ -83,11 +83,7 @@ impl Neighbors {
     fn hear(&mut self, id: u32, claim: Claim, now_ms: u64, out: &mut Vec<Action>) {
         let entry = self.table.at(id);
         let Some(state) = entry.state else { return };
-        let awaited = match state {
-            State::Incomplete | State::Probe => true,
-            State::Failed => entry.refs > 0,
-            _ => false,
-        };
+        let awaited = matches!(state, State::Incomplete | State::Probe | State::Failed);
         // An answer proves that packets arrive there; one that nobody waits for proves nothing.
         let proof = claim.solicited && awaited;
         let other = claim.mac.filter(|mac| entry.mac != Some(*mac));

@@ -3,11 +3,11 @@
 //! Two halves, which meet in two small types:
 //!
 //! ```text
-//!   worker                                        control thread
-//!   packet ──▶ arp_reply, na_reply ──▶ wire
-//!          └─▶ parse_arp, parse_nd ──  Event  ──▶ Neighbors::event ─┐
-//!   no link address for a next hop ─────────────▶ Neighbors::resolve ┼──▶ Action: solicit, tell the workers, ...
-//!                                     the clock ──▶ Neighbors::tick ──┘
+//!   worker                                           control thread
+//!   packet ──┬─▶ arp_reply, na_reply ──▶ wire
+//!            └─▶ parse_arp, parse_nd ──▶ Event ────▶ Neighbors::event ──┐
+//!   a next hop without link address ───────────────▶ Neighbors::resolve ┼─▶ Action: solicit, tell the workers ...
+//!                                         a clock ──▶ Neighbors::tick ───┘
 //! ```
 //!
 //! Workers read an array of link addresses, indexed by the ids that [`Neighbors`] gives out. An id means one neighbour
@@ -17,8 +17,8 @@
 //!
 //! Anybody on a link can claim anything, and anybody anywhere can have us look for addresses nobody has (RFC 6583). So:
 //! - the table is allocated once; unanswered entries are capped, in all and for each interface;
-//! - solicitations are limited, one a second for an address and a bucket for all, of which a part is kept for neighbours
-//!   that answered before and for those that routes point at;
+//! - solicitations are limited, one a second for an address, by a bucket for each interface and one for all, of which a
+//!   part is kept for neighbours that answered before and for those that routes point at;
 //! - what nobody asked for changes an entry once a second at most, and makes none; a question to us makes one only while
 //!   the table is less than half full;
 //! - to make room those go that failed or never answered. One that did answer, one of a route or one given by the user
@@ -36,6 +36,7 @@ pub mod harness;
 mod learn;
 mod nd;
 mod neighbors;
+mod rate;
 mod table;
 #[cfg(test)]
 mod tests;

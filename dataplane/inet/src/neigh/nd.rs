@@ -51,6 +51,10 @@ pub fn group_mac(group: Ipv6Addr) -> EtherAddr {
 /// The message follows the fixed header at once: fragments are forbidden (RFC 6980), and nobody sends other extension
 /// headers here but to pass by guards that do not look behind them (RFC 7113).
 fn read(packet: &Mbuf) -> Option<Heard> {
+    // Others' unicast is none of ours, as with ARP.
+    if packet.flags().contains(Flags::PROMISC) {
+        return None;
+    }
     let ip = Ipv6::new_checked(packet.data()).ok()?;
     if ip.hop_limit() != HOP_LIMIT || ip.next_header() != Protocol::ICMPV6 {
         return None;

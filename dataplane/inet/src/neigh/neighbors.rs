@@ -6,6 +6,7 @@ use nke_mbuf::wire::EtherAddr;
 
 use super::action::{Action, EntryInfo, Lookup, State, Stats};
 use super::config::{Config, Mode};
+use super::rate::Rate;
 use super::table::Table;
 use super::wheel::Wheel;
 use crate::icmp::is_one_host_v4;
@@ -20,7 +21,7 @@ pub struct Neighbors {
     pub(super) config: Config,
     pub(super) table: Table,
     pub(super) wheel: Wheel,
-    pub(super) solicits: Bucket,
+    pub(super) rate: Rate,
     pub(super) conflicts: Bucket,
     pub(super) stats: Stats,
 }
@@ -32,7 +33,7 @@ impl Neighbors {
         Neighbors {
             table: Table::new(config.capacity, key),
             wheel: Wheel::new(config.capacity),
-            solicits: Bucket::full(config.solicit_burst),
+            rate: Rate::new(&config),
             conflicts: Bucket::full(CONFLICTS),
             stats: Stats::default(),
             config,
@@ -80,7 +81,7 @@ impl Neighbors {
             return Lookup::Refused;
         }
         // An entry that cannot be asked for would only push another one out.
-        if !self.may_solicit(false, now_ms) {
+        if !self.rate.allows(interface, address, false, now_ms) {
             self.stats.refused_rate += 1;
             return Lookup::Refused;
         }
@@ -186,8 +187,9 @@ impl Neighbors {
         found.is_some_and(|id| self.lose(id, now_ms, out))
     }
 
-    /// The kernel has this neighbour, in this state: what it would tell, it tells us. Without a link address it is looked
-    /// for there, or has failed. An entry given by the user stays. `None` if there is no entry then.
+    /// The kernel says that this neighbour is in this state; without a link address it is being looked for there
+    /// ([`State::Incomplete`]), or was not found ([`State::Failed`]). When the kernel deletes one, call
+    /// [`Neighbors::forget`]. An entry given by the user stays as it is. `None` if there is no entry afterwards.
     pub fn set(
         &mut self,
         interface: u16,

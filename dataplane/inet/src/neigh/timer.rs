@@ -3,7 +3,6 @@
 use super::action::{Action, State};
 use super::neighbors::Neighbors;
 use super::table::Entry;
-use crate::icmp::limit::TOKEN;
 
 /// Entries looked at in one tick at most.
 const TICK_MAX: usize = 1024;
@@ -62,7 +61,7 @@ impl Neighbors {
 
     fn backoff_ms(&self, tries: u8) -> u64 {
         let delay = self.config.retransmit_ms.saturating_mul(1 << tries.min(16));
-        delay.min(self.config.backoff_max_ms).max(self.config.retransmit_ms)
+        delay.min(self.config.backoff_max_ms)
     }
 
     fn is_wanted(&self, entry: &Entry, now_ms: u64) -> bool {
@@ -114,21 +113,14 @@ impl Neighbors {
         self.enter(id, state, now_ms);
     }
 
-    /// Solicits once more. A turn without a solicitation counts for those that never answered, so that their time is
-    /// over all the same; the others get their tries.
+    /// Solicits once more. A turn without a solicitation counts for a neighbour of which nothing is known, so that its
+    /// time is over all the same; the others are not given up before they were asked.
     pub(super) fn attempt(&mut self, id: u32, now_ms: u64, out: &mut Vec<Action>) {
         let sent = self.solicit(id, now_ms, out);
         let entry = self.table.at_mut(id);
-        let counts = sent || !is_preferred(entry);
+        let counts = sent || entry.mac.is_none() && !is_preferred(entry);
         entry.tries += u8::from(counts);
         self.arm(id, now_ms + if counts { self.config.retransmit_ms } else { RETRY_MS });
-    }
-
-    /// Whether one more solicitation fits the rate (RFC 6583 section 7.1: what is known is asked for first).
-    pub(super) fn may_solicit(&mut self, preferred: bool, now_ms: u64) -> bool {
-        let depth = u64::from(self.config.solicit_burst) * TOKEN;
-        self.solicits.fill(now_ms, self.config.solicit_per_second, depth);
-        self.solicits.tokens() >= TOKEN + if preferred { 0 } else { depth / 4 }
     }
 
     /// Sends a solicitation, unless one was sent a moment ago or there are too many.
@@ -138,19 +130,21 @@ impl Neighbors {
         if entry.solicited_ms.is_some_and(soon) {
             return false;
         }
-        if !self.may_solicit(is_preferred(&entry), now_ms) || !self.solicits.take() {
+        let Entry { interface, address, .. } = entry;
+        if !self.rate.take(interface, address, is_preferred(&entry), now_ms) {
             self.stats.rate_limited += 1;
             return false;
         }
         self.stats.solicited += 1;
         self.table.at_mut(id).solicited_ms = Some(now_ms);
-        let Entry { interface, address, .. } = entry;
         out.push(if self.mirrors_kernel() {
             Action::AskKernel { interface, address }
         } else {
             // The last try goes to all: the neighbour may have moved without saying so (RFC 7048 section 2).
-            let last = entry.tries + 1 >= self.config.tries;
-            let to = entry.mac.filter(|_| entry.state == Some(State::Probe) && !last);
+            let to = match entry.state {
+                Some(State::Probe) if entry.tries + 1 < self.config.tries => entry.mac,
+                _ => None,
+            };
             Action::Solicit { interface, address, to }
         });
         true
