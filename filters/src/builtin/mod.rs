@@ -1,5 +1,6 @@
 //! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
 
+pub mod acl;
 mod count;
 mod drop;
 mod mirror;

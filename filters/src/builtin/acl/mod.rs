@@ -1,0 +1,3 @@
+//! `acl`: permits and denies packets by a list of rules, first match wins.
+
+pub mod classify;
