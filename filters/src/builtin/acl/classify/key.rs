@@ -15,6 +15,8 @@ pub trait Address: Copy + Ord + Debug + Send + Sync + 'static {
     fn wide(self) -> u128;
     /// The address of this number, which has at most [`Address::BITS`] bits.
     fn narrow(number: u128) -> Self;
+    /// How far it is above `base`; 0 if it is not.
+    fn above(self, base: Self) -> Self;
     /// The bits from `shift` on that are in `mask`.
     fn bits(self, shift: u32, mask: u32) -> usize;
 }
@@ -31,6 +33,11 @@ impl Address for u32 {
 
     fn narrow(number: u128) -> u32 {
         number as u32
+    }
+
+    #[inline(always)]
+    fn above(self, base: u32) -> u32 {
+        self.saturating_sub(base)
     }
 
     #[inline(always)]
@@ -51,6 +58,11 @@ impl Address for u128 {
 
     fn narrow(number: u128) -> u128 {
         number
+    }
+
+    #[inline(always)]
+    fn above(self, base: u128) -> u128 {
+        self.saturating_sub(base)
     }
 
     #[inline(always)]

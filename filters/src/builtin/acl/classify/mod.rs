@@ -122,6 +122,7 @@ struct Odd {
 }
 
 impl Odd {
+    #[inline(always)]
     fn holds(&self, cell: &Cell) -> bool {
         cell[FLAGS] & u16::from(self.flags.mask) == u16::from(self.flags.set)
             && self.rcvif.is_none_or(|rcvif| rcvif == cell[RCVIF])
@@ -138,6 +139,7 @@ struct Part<A> {
 }
 
 /// Protocols are ranked as they are: even with an upper header, odd without.
+#[inline(always)]
 fn protocol_rank(protocol: u8, upper: bool) -> u16 {
     u16::from(protocol) * 2 + u16::from(!upper)
 }
@@ -178,18 +180,31 @@ impl<A: Address> Part<A> {
     }
 
     fn classify(&self, keys: &[Key<A>], answers: &mut [u32], base: u32) {
-        let mut cells: [Cell; BURST] = [[0; 8]; BURST];
-        let cells = &mut cells[..keys.len().min(BURST)];
+        let count = keys.len().min(BURST);
+        let mut cells = [[0; 8]; BURST];
+        self.rank(&keys[..count], &mut cells);
+        let mut found = [NONE; BURST];
+        self.search(&cells, &mut found, count);
+        for (answer, found) in answers.iter_mut().zip(&found[..count]) {
+            if *found != NONE {
+                *answer = (*answer).min(base + u32::from(*found));
+            }
+        }
+    }
+
+    /// Alone, as is `search`: together they ask for more registers than there are.
+    #[inline(never)]
+    fn rank(&self, keys: &[Key<A>], cells: &mut [Cell; BURST]) {
         for (cell, key) in cells.iter_mut().zip(keys) {
             cell[PROTOCOL] = protocol_rank(key.protocol, key.upper);
             cell[FLAGS] = key.flags.into();
             cell[RCVIF] = key.rcvif;
         }
         if let Some(src) = &self.src {
-            src.ranks(cells.len(), |i| keys[i].src, |i, rank| cells[i][SRC] = rank);
+            src.ranks(keys.iter().map(|key| key.src), |i, rank| cells[i][SRC] = rank);
         }
         if let Some(dst) = &self.dst {
-            dst.ranks(cells.len(), |i| keys[i].dst, |i, rank| cells[i][DST] = rank);
+            dst.ranks(keys.iter().map(|key| key.dst), |i, rank| cells[i][DST] = rank);
         }
         if let Some(sport) = &self.sport {
             cells.iter_mut().zip(keys).for_each(|(cell, key)| cell[SPORT] = sport.rank(key.sport));
@@ -197,14 +212,11 @@ impl<A: Address> Part<A> {
         if let Some(dport) = &self.dport {
             cells.iter_mut().zip(keys).for_each(|(cell, key)| cell[DPORT] = dport.rank(key.dport));
         }
-        let mut found = [NONE; BURST];
-        self.forest
-            .search(cells, &mut found[..cells.len()], |rule, cell| self.odd[usize::from(rule)].holds(cell));
-        for (answer, found) in answers.iter_mut().zip(&found[..keys.len().min(BURST)]) {
-            if *found != NONE {
-                *answer = (*answer).min(base + u32::from(*found));
-            }
-        }
+    }
+
+    #[inline(never)]
+    fn search(&self, cells: &[Cell; BURST], found: &mut [u16; BURST], count: usize) {
+        self.forest.search(cells, found, count, |rule, cell| self.odd[usize::from(rule)].holds(cell));
     }
 
     fn len_bytes(&self) -> usize {

@@ -4,32 +4,52 @@
 //! Numbered in order, an address becomes 16 bits, and the addresses of a rule become a short range of numbers, for
 //! IPv4 and IPv6 alike. Everything behind works on ranks alone.
 //!
-//! An address is found by a trie whose root is indexed by 16 bits and whose nodes by as many bits as they have bounds
-//! for. A slot with at most four bounds ends it: the rank of its lowest address, plus how many of the next four bounds
-//! are below the key. That needs no branch, so keys of a burst overlap.
+//! An address is found by a trie over what lies between the lowest and the highest bound. Each node is indexed by as
+//! many bits as it has bounds for. A slot with at most four bounds ends the walk: the rank of its lowest address, plus
+//! how many of the next four bounds are below the key. That needs no branch.
 
 use super::key::{Address, Span};
 use super::work::{BURST, Work};
 
-const ROOT_BITS: u32 = 16;
-const ROOT: usize = 1 << ROOT_BITS;
 /// Bounds compared at the end.
 const NEAR: usize = 4;
-/// Marks a slot that names a node.
-const NODE: u32 = 1 << 31;
+/// Most bits a node is indexed by.
+const STRIDE_MAX: u32 = 16;
 
-struct Node {
-    first: u32,
-    mask: u32,
-    shift: u32,
+/// The rank of the lowest address of a block with few bounds, or a node that divides it further.
+///
+/// ```text
+///   node: 1 | shift 15 | mask 16 | first slot 32
+///   rank: 0                      | rank 32
+/// ```
+#[derive(Clone, Copy)]
+struct Slot(u64);
+
+impl Slot {
+    const fn node(first: usize, shift: u32, stride: u32) -> Slot {
+        Slot(1 << 63 | (shift as u64) << 48 | ((1 << stride) - 1) << 32 | first as u64)
+    }
+
+    #[inline(always)]
+    const fn is_node(self) -> bool {
+        self.0 >> 63 == 1
+    }
+
+    #[inline(always)]
+    fn next<A: Address>(self, at: A) -> usize {
+        self.0 as u32 as usize + at.bits((self.0 >> 48) as u32, (self.0 >> 32) as u32 & 0xffff)
+    }
 }
 
 /// Ranks of addresses.
 pub(super) struct Ranker<A> {
-    root: Box<[u32; ROOT]>,
-    nodes: Vec<Node>,
-    slots: Vec<u32>,
-    /// The last address of each interval but the highest, in order, and four that no address is above.
+    /// The lowest bound; addresses count from here, those below as 0.
+    base: A,
+    /// One above the highest bound; those above count as this.
+    top: A,
+    root: Slot,
+    slots: Vec<Slot>,
+    /// The last address of each interval but the highest, in order; then four that nothing is above.
     bounds: Vec<A>,
 }
 
@@ -47,83 +67,81 @@ impl<A: Address> Ranker<A> {
         }
         bounds.sort_unstable();
         bounds.dedup();
-        if bounds.is_empty() {
-            return None;
-        }
-        let root = vec![0u32; ROOT].into_boxed_slice().try_into().ok()?;
-        let mut ranker = Ranker { root, nodes: Vec::new(), slots: Vec::new(), bounds };
-        for top in 0..ROOT {
-            let shift = A::BITS - ROOT_BITS;
-            ranker.root[top] = ranker.slot((top as u128) << shift, shift);
-        }
+        let (base, highest) = (*bounds.first()?, *bounds.last()?);
+        let top = highest.wide() - base.wide() + 1;
+        bounds.iter_mut().for_each(|bound| *bound = A::narrow(bound.wide() - base.wide()));
+        let mut ranker = Ranker { base, top: A::narrow(top), root: Slot(0), slots: Vec::new(), bounds };
+        ranker.root = ranker.slot(0, u128::BITS - top.leading_zeros());
         ranker.bounds.extend([A::MAX; NEAR]);
         Some(ranker)
     }
 
-    /// The slot of the block of 2^`bits` addresses from `base` on. Each level takes at least five bits.
-    fn slot(&mut self, base: u128, bits: u32) -> u32 {
-        let last = base | ((1u128 << bits) - 1);
-        let from = self.bounds.partition_point(|b| b.wide() < base);
+    /// The slot of the block of 2^`bits` addresses from `block` on. Each level takes at least five bits.
+    fn slot(&mut self, block: u128, bits: u32) -> Slot {
+        let last = block | 1u128.checked_shl(bits).map_or(u128::MAX, |size| size - 1);
+        let from = self.bounds.partition_point(|b| b.wide() < block);
         // A bound that is the block's last address does not divide it.
         let count = self.bounds[from..].partition_point(|b| b.wide() < last);
         if count <= NEAR {
-            return from as u32;
+            return Slot(from as u64);
         }
-        let stride = (4 * count).next_power_of_two().trailing_zeros().min(bits);
+        let stride = (4 * count).next_power_of_two().trailing_zeros().min(bits).min(STRIDE_MAX);
         let shift = bits - stride;
         let first = self.slots.len();
-        self.slots.resize(first + (1 << stride), 0);
-        let node = self.nodes.len() as u32;
-        self.nodes.push(Node { first: first as u32, mask: (1 << stride) - 1, shift });
+        self.slots.resize(first + (1 << stride), Slot(0));
         for i in 0..1usize << stride {
-            self.slots[first + i] = self.slot(base + ((i as u128) << shift), shift);
+            self.slots[first + i] = self.slot(block + ((i as u128) << shift), shift);
         }
-        NODE | node
+        Slot::node(first, shift, stride)
     }
 
     /// The rank of `address`.
     pub(super) fn rank(&self, address: A) -> u16 {
-        let mut slot = self.top(address);
-        while slot & NODE != 0 {
-            slot = self.next(slot, address);
+        let at = self.at(address);
+        let mut slot = self.root;
+        while slot.is_node() {
+            slot = self.slots[slot.next(at)];
         }
-        self.near(slot, address)
+        self.near(slot, at)
     }
 
-    /// The ranks of at most 64 addresses, all a step at a time.
+    /// Sets the rank of each of at most 64 addresses, all a step at a time.
     #[inline(always)]
-    pub(super) fn ranks(&self, count: usize, address: impl Fn(usize) -> A, mut set: impl FnMut(usize, u16)) {
-        let mut slots = [0; BURST];
-        for (i, slot) in slots.iter_mut().enumerate().take(count) {
-            *slot = self.top(address(i));
+    pub(super) fn ranks(&self, addresses: impl Iterator<Item = A>, mut set: impl FnMut(usize, u16)) {
+        let mut at = [A::MIN; BURST];
+        let mut count = 0;
+        for (at, address) in at.iter_mut().zip(addresses) {
+            *at = self.at(address);
+            count += 1;
         }
-        let mut work = Work::of(slots[..count.min(BURST)].iter().map(|slot| slot & NODE != 0));
-        while !work.is_empty() {
-            work.keep(|i| {
-                slots[i] = self.next(slots[i], address(i));
-                slots[i] & NODE != 0
+        let mut slots = [self.root; BURST];
+        if self.root.is_node() {
+            let mut work = Work::first(count, |i| {
+                slots[i] = self.slots[self.root.next(at[i])];
+                slots[i].is_node()
             });
+            while !work.is_empty() {
+                work.keep(|i| {
+                    slots[i] = self.slots[slots[i].next(at[i])];
+                    slots[i].is_node()
+                });
+            }
         }
-        for (i, slot) in slots.iter().enumerate().take(count) {
-            set(i, self.near(*slot, address(i)));
+        for i in 0..count.min(BURST) {
+            set(i, self.near(slots[i], at[i]));
         }
     }
 
     #[inline(always)]
-    fn top(&self, address: A) -> u32 {
-        self.root[address.bits(A::BITS - ROOT_BITS, ROOT as u32 - 1)]
+    fn at(&self, address: A) -> A {
+        address.above(self.base).min(self.top)
     }
 
     #[inline(always)]
-    fn next(&self, slot: u32, address: A) -> u32 {
-        let node = &self.nodes[(slot & !NODE) as usize];
-        self.slots[node.first as usize + address.bits(node.shift, node.mask)]
-    }
-
-    #[inline(always)]
-    fn near(&self, slot: u32, address: A) -> u16 {
-        let near = &self.bounds[slot as usize..][..NEAR];
-        near.iter().fold(slot, |rank, bound| rank + u32::from(address > *bound)) as u16
+    fn near(&self, slot: Slot, at: A) -> u16 {
+        let rank = slot.0 as u32;
+        let near = &self.bounds[rank as usize..][..NEAR];
+        near.iter().fold(rank, |rank, bound| rank + u32::from(at > *bound)) as u16
     }
 
     /// How many ranks there are.
@@ -132,10 +150,7 @@ impl<A: Address> Ranker<A> {
     }
 
     pub(super) fn len_bytes(&self) -> usize {
-        size_of_val(&*self.root)
-            + size_of_val(&*self.nodes)
-            + size_of_val(&*self.slots)
-            + size_of_val(&*self.bounds)
+        size_of_val(&*self.slots) + size_of_val(&*self.bounds)
     }
 }
 

@@ -65,18 +65,15 @@ impl Slot {
 const COPIES: usize = 16;
 /// Pieces a rule may reach into to count as narrow.
 const NARROW: usize = 256;
+/// Rules that are compared with every key, without a tree.
+const FEW: usize = 2 * LANES;
 /// Nodes on the way to a leaf at most.
 const DEPTH: usize = 12;
 
-struct Tree {
-    root: Slot,
-    /// The lowest number of its rules.
-    lowest: u16,
-}
-
 /// All trees over one set of rules.
 pub(super) struct Forest {
-    trees: Vec<Tree>,
+    /// Their roots.
+    trees: Vec<Slot>,
     slots: Vec<Slot>,
     blocks: Vec<Block>,
 }
@@ -97,14 +94,20 @@ impl Forest {
             budget: COPIES * rules.len() + 4096,
         };
         let whole = Bounds { first: [0; FIELDS], last: ranks.map(|n| (n - 1) as u16) };
-        let [by_src, by_dst, rest] = divide(rules, &whole);
-        for (list, field) in [(by_src, Some(SRC)), (by_dst, Some(DST)), (rest, None)] {
-            let Some(lowest) = list.first().copied() else { continue };
-            let cut = field.map(|field| Cut { field, shift: 0 });
-            let root = builder.region(&list, &whole, cut, DEPTH);
-            builder.forest.trees.push(Tree { root, lowest });
+        if rules.len() <= FEW {
+            let all: Vec<u16> = (0..rules.len() as u16).collect();
+            let root = builder.list(&all);
+            builder.forest.trees.push(root);
+            return builder.forest;
         }
-        builder.forest.trees.sort_by_key(|tree| tree.lowest);
+        let [by_src, by_dst, rest] = divide(rules, &whole);
+        let mut groups = [(by_src, Some(SRC)), (by_dst, Some(DST)), (rest, None)];
+        groups.sort_by_key(|(list, _)| list.first().copied());
+        for (list, field) in groups.iter().filter(|(list, _)| !list.is_empty()) {
+            let cut = field.map(|field| Cut { field, shift: 0 });
+            let root = builder.region(list, &whole, cut, DEPTH);
+            builder.forest.trees.push(root);
+        }
         builder.forest
     }
 
@@ -112,22 +115,29 @@ impl Forest {
     ///
     /// Cells take their steps together, and those that are done leave the list of work: whether one is done is never a
     /// branch, which would be mispredicted as often as packets differ, and loads of different cells overlap.
-    #[inline]
-    pub(super) fn search(&self, cells: &[Cell], found: &mut [u16], odd: impl Fn(u16, &Cell) -> bool) {
-        for tree in &self.trees {
-            let mut at = [tree.root; BURST];
-            let mut work = Work::of(found.iter().map(|found| *found > tree.lowest));
-            let mut lists = work;
-            if tree.root.is_node() {
+    #[inline(always)]
+    pub(super) fn search(
+        &self,
+        cells: &[Cell; BURST],
+        found: &mut [u16; BURST],
+        count: usize,
+        odd: impl Fn(u16, &Cell) -> bool,
+    ) {
+        for root in &self.trees {
+            let mut at = [*root; BURST];
+            if root.is_node() {
+                let mut work = Work::first(count, |i| {
+                    at[i] = self.slots[root.next(&cells[i])];
+                    at[i].is_node()
+                });
                 while !work.is_empty() {
                     work.keep(|i| {
-                        let slot = self.slots[at[i].next(&cells[i])];
-                        at[i] = slot;
-                        slot.is_node()
+                        at[i] = self.slots[at[i].next(&cells[i])];
+                        at[i].is_node()
                     });
                 }
             }
-            lists.keep(|i| at[i].lowest() < found[i]);
+            let mut lists = Work::first(count, |i| at[i].lowest() < found[i]);
             while !lists.is_empty() {
                 lists.keep(|i| {
                     let block = &self.blocks[at[i].index()];

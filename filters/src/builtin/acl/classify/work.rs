@@ -3,39 +3,32 @@
 /// Keys that go through the steps together.
 pub(super) const BURST: usize = 64;
 
-/// Some of the keys of a burst, by index.
+/// Some of the keys of a burst, a bit for each. A register: were it a list in memory, the next key would wait for the
+/// store of the one before, and that for its step.
 #[derive(Clone, Copy)]
-pub(super) struct Work {
-    keys: [u8; BURST],
-    len: usize,
-}
+pub(super) struct Work(u64);
 
 impl Work {
-    /// Those of at most [`BURST`] keys for which `wanted` is true.
+    /// Takes the first step with each of `count` keys, and keeps those for which it says so.
     #[inline(always)]
-    pub(super) fn of(wanted: impl Iterator<Item = bool>) -> Work {
-        let mut work = Work { keys: [0; BURST], len: 0 };
-        for (i, wanted) in wanted.take(BURST).enumerate() {
-            work.keys[work.len % BURST] = i as u8;
-            work.len += usize::from(wanted);
-        }
-        work
+    pub(super) fn first(count: usize, mut step: impl FnMut(usize) -> bool) -> Work {
+        Work((0..count.min(BURST)).fold(0, |kept, i| kept | u64::from(step(i)) << i))
     }
 
     #[inline(always)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Takes a step with each, and keeps those for which it says so. No branch depends on what it says.
     #[inline(always)]
     pub(super) fn keep(&mut self, mut step: impl FnMut(usize) -> bool) {
         let mut kept = 0;
-        for i in 0..self.len.min(BURST) {
-            let key = self.keys[i];
-            self.keys[kept] = key;
-            kept += usize::from(step(usize::from(key) % BURST));
+        while self.0 != 0 {
+            let i = self.0.trailing_zeros();
+            self.0 &= self.0 - 1;
+            kept |= u64::from(step(i as usize)) << i;
         }
-        self.len = kept;
+        self.0 = kept;
     }
 }
