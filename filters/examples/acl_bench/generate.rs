@@ -4,7 +4,7 @@
 //! a few servers are named by many rules, source ports are mostly open, destination ports are mostly one of few
 //! services, and three styles differ in how often an address is left open.
 
-use nke_filters::builtin::acl::classify::{Address, Key, Rule, Span};
+use super::classify::{Address, Key, Rule, Span};
 
 /// A small generator of random numbers (xorshift64*).
 pub struct Random(pub u64);
@@ -63,9 +63,8 @@ impl Style {
 /// Prefixes that cluster: address and length.
 fn prefixes(random: &mut Random, count: usize) -> Vec<(u32, u32)> {
     let networks: Vec<u32> = (0..count / 64 + 2).map(|_| random.next() as u32 & 0xffff_0000).collect();
-    let subnets: Vec<u32> = (0..count / 8 + 2)
-        .map(|_| random.pick(&networks) | random.next() as u32 & 0xff00)
-        .collect();
+    let subnets: Vec<u32> =
+        (0..count / 8 + 2).map(|_| random.pick(&networks) | random.next() as u32 & 0xff00).collect();
     (0..count)
         .map(|_| match random.below(100) {
             0..=1 => (random.pick(&networks), 8 + random.below(8) as u32),
@@ -79,8 +78,8 @@ fn prefixes(random: &mut Random, count: usize) -> Vec<(u32, u32)> {
 }
 
 const SERVICES: [u16; 24] = [
-    80, 443, 53, 25, 22, 21, 110, 143, 123, 161, 389, 445, 993, 995, 1433, 1521, 3306, 3389, 5060, 5432, 6379, 8080,
-    8443, 9200,
+    80, 443, 53, 25, 22, 21, 110, 143, 123, 161, 389, 445, 993, 995, 1433, 1521, 3306, 3389, 5060, 5432,
+    6379, 8080, 8443, 9200,
 ];
 
 fn ports(random: &mut Random) -> Span<u16> {

@@ -14,8 +14,9 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use classify::{Address, Classifier, Key, MISS, Rule, Span};
 use generate::{Random, Style, key6, keys, oracle, rule6, rules};
-use nke_filters::builtin::acl::classify::{Address, Classifier, Key, MISS, Rule, Span};
+use nke_filters::builtin::acl::classify;
 
 /// Nanoseconds per key, the best of seven passes.
 fn ns<A: Address>(classifier: &Classifier<A>, keys: &[Key<A>]) -> f64 {

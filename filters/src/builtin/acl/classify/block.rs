@@ -41,7 +41,7 @@ pub(super) struct Block {
     /// Last rank minus first.
     reach: [[u16; LANES]; FIELDS],
     /// Their numbers; then [`NONE`], for no hit.
-    rules: [u16; 16],
+    rules: [u16; 12],
     /// Rules with a test beside their ranks, a bit for each.
     odd: u8,
     /// The list goes on in the next block.
@@ -54,7 +54,7 @@ impl Block {
         let mut block = Block {
             first: [[0; LANES]; FIELDS],
             reach: [[0; LANES]; FIELDS],
-            rules: [NONE; 16],
+            rules: [NONE; 12],
             odd: 0,
             more,
         };
@@ -83,7 +83,7 @@ impl Block {
             }
             hits &= hits - 1;
         }
-        self.rules[(hits | 1 << LANES).trailing_zeros() as usize & 15]
+        self.rules[(hits | 1 << LANES).trailing_zeros() as usize]
     }
 
     /// A bit for each lane where `cell - first`, wrapping, is at most `reach` in every field.
@@ -128,5 +128,43 @@ impl Block {
     #[cfg(not(target_arch = "x86_64"))]
     fn hits(&self, cell: &Cell) -> u32 {
         self.hits_portable(cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn lanes_are_compared_as_one_by_one(
+            rules in proptest::collection::vec(any::<[(u16, u16); FIELDS]>(), 0..=LANES),
+            which in 0usize..LANES,
+            ends in any::<[u8; FIELDS]>(),
+        ) {
+            let bounds = |rule: &[(u16, u16); FIELDS]| Bounds {
+                first: rule.map(|(a, b)| a.min(b)),
+                last: rule.map(|(a, b)| a.max(b)),
+            };
+            let block = Block::new(rules.iter().map(|r| (5, bounds(r), false)), false);
+            let mut cell = [0; 8];
+            if let Some(rule) = rules.get(which).map(bounds) {
+                for field in 0..FIELDS {
+                    let end = if ends[field] & 1 == 0 { rule.first[field] } else { rule.last[field] };
+                    let off = if ends[field] > 250 { u16::from(ends[field]).wrapping_sub(252) } else { 0 };
+                    cell[field] = end.wrapping_add(off);
+                }
+            }
+            prop_assert_eq!(block.hits(&cell), block.hits_portable(&cell));
+            let within = |rule: &[(u16, u16); FIELDS]| {
+                let b = bounds(rule);
+                (0..FIELDS).all(|f| b.first[f] <= cell[f] && cell[f] <= b.last[f])
+            };
+            let expect = rules.iter().enumerate().fold(0, |hits, (i, r)| hits | u32::from(within(r)) << i);
+            prop_assert_eq!(block.hits(&cell), expect);
+        }
     }
 }

@@ -57,7 +57,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BuildError::TooMany(n) => write!(f, "{n} rules, at most {RULES_MAX} fit"),
-            BuildError::NoProtocol(n) => write!(f, "rule {n} looks into a header without naming its protocol"),
+            BuildError::NoProtocol(n) => {
+                write!(f, "rule {n} looks into a header without naming its protocol")
+            }
             BuildError::Reversed(n) => write!(f, "a range of rule {n} ends before it starts"),
         }
     }
@@ -171,10 +173,9 @@ impl<A: Address> Part<A> {
         };
         let boxes: Vec<Bounds> = rules.iter().map(bounds).collect();
         let is_odd: Vec<bool> = rules.iter().map(|r| r.flags.is_some() || r.rcvif.is_some()).collect();
-        let odd = rules.iter().map(|r| Odd {
-            flags: r.flags.unwrap_or(FlagTest { set: 0, mask: 0 }),
-            rcvif: r.rcvif,
-        });
+        let odd = rules
+            .iter()
+            .map(|r| Odd { flags: r.flags.unwrap_or(FlagTest { set: 0, mask: 0 }), rcvif: r.rcvif });
         let forest = Forest::new(&boxes, &is_odd, ranks);
         Part { odd: odd.collect(), src, dst, sport, dport, forest }
     }

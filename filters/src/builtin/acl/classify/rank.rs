@@ -85,7 +85,7 @@ impl<A: Address> Ranker<A> {
         if count <= NEAR {
             return Slot(from as u64);
         }
-        let stride = (4 * count).next_power_of_two().trailing_zeros().min(bits).min(STRIDE_MAX);
+        let stride = (8 * count).next_power_of_two().trailing_zeros().min(bits).min(STRIDE_MAX);
         let shift = bits - stride;
         let first = self.slots.len();
         self.slots.resize(first + (1 << stride), Slot(0));
@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn ports() {
-        let ranker = PortRanker::new([Span::new(80, 80), Span::new(1024, 65535), Span::ALL].into_iter()).unwrap();
+        let ranker =
+            PortRanker::new([Span::new(80, 80), Span::new(1024, 65535), Span::ALL].into_iter()).unwrap();
         let ranks: Vec<_> = [0, 79, 80, 81, 1023, 1024, 65535].map(|p| ranker.rank(p)).into();
         assert_eq!(ranks, [0, 0, 1, 2, 2, 3, 3]);
         assert_eq!(ranker.count(), 4);

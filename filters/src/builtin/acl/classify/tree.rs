@@ -32,7 +32,13 @@ impl Slot {
     }
 
     const fn node(first: usize, base: u16, cut: Cut) -> Slot {
-        Slot(1 << 63 | (cut.field as u64) << 60 | (cut.shift as u64) << 56 | (base as u64) << 32 | first as u64)
+        Slot(
+            1 << 63
+                | (cut.field as u64) << 60
+                | (cut.shift as u64) << 56
+                | (base as u64) << 32
+                | first as u64,
+        )
     }
 
     #[inline(always)]
