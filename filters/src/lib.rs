@@ -32,6 +32,7 @@ mod ip;
 mod kind;
 mod ledger;
 mod per_worker;
+mod swap;
 mod verdict;
 
 pub use batch::{Batch, Removed};
@@ -41,4 +42,5 @@ pub use ip::{Family, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpHooks};
 pub use kind::{ArgValue, Args, AttachEnv, AttachId, CreateError, FilterKind};
 pub use ledger::{Entry, Hold, HoldKind, Ledger};
 pub use per_worker::{Counter, PerWorker};
+pub use swap::Swap;
 pub use verdict::{DropClass, DropReason, REASONS_MAX};
