@@ -7,16 +7,23 @@ mod mirror;
 
 use std::sync::Arc;
 
+pub use acl::Acl;
 pub use count::Count;
 pub use drop::Drop;
 pub use mirror::Mirror;
 
 use crate::expr::Expr;
+use crate::ip::IpFilterKind;
 use crate::kind::{Args, CreateError, FilterKind};
 
 /// All of them, to be registered.
 pub fn all() -> Vec<Arc<dyn FilterKind>> {
     vec![Arc::new(Count), Arc::new(Drop), Arc::new(Mirror)]
+}
+
+/// All IP filters, to be registered.
+pub fn all_ip() -> Vec<Arc<dyn IpFilterKind>> {
+    vec![Arc::new(Acl)]
 }
 
 /// The argument `match`, as an expression; `None` when it is not given.

@@ -110,9 +110,9 @@ impl Block {
         };
         let zero = _mm_setzero_si128();
         let mut over = zero;
-        for field in 0..FIELDS {
-            let at = _mm_sub_epi16(_mm_set1_epi16(cell[field].cast_signed()), load(&self.first[field]));
-            over = _mm_or_si128(over, _mm_subs_epu16(at, load(&self.reach[field])));
+        for ((rank, first), reach) in cell.iter().zip(&self.first).zip(&self.reach) {
+            let at = _mm_sub_epi16(_mm_set1_epi16(rank.cast_signed()), load(first));
+            over = _mm_or_si128(over, _mm_subs_epu16(at, load(reach)));
         }
         _mm_movemask_epi8(_mm_packs_epi16(_mm_cmpeq_epi16(over, zero), zero)).cast_unsigned()
     }

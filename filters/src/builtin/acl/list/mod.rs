@@ -98,17 +98,23 @@ impl List {
         for (index, rule) in self.rules.iter().enumerate() {
             let room = RULES_MAX - entries.len();
             if rule.expand(|entry| entries.push((index, entry)), room).is_err() {
-                return Err(ListError::new(
-                    &self.text,
-                    rule.span.start,
-                    format!(
-                        "with this rule the sets and lists of all rules make more than {RULES_MAX} combinations"
-                    ),
+                let message = format!(
+                    "with this rule the sets and lists of all rules make more than {RULES_MAX} combinations"
+                );
+                return Err(self.wrong(
+                    index,
+                    message,
                     "name a set on one side only, or use shorter prefixes",
                 ));
             }
         }
         Ok(entries)
+    }
+
+    /// An error about rule `index`.
+    pub fn wrong(&self, index: usize, message: impl Into<String>, cure: &'static str) -> ListError {
+        let start = self.rules.get(index).map_or(0, |rule| rule.span.start);
+        ListError::new(&self.text, start, message, cure)
     }
 }
 

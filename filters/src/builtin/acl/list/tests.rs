@@ -116,7 +116,6 @@ fn any_text_is_parsed_or_refused() {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }, |(text in text)| {
         match List::parse(&text) {
             Ok(list) => {
-                // A rule alone, with its sets in front, means the same.
                 for index in 0..list.rules.len() {
                     let written = list.text_of(index);
                     prop_assert!(!written.is_empty() && written.trim() == written);
