@@ -16,6 +16,9 @@ const NEAR: usize = 4;
 /// Most bits a node is indexed by.
 const STRIDE_MAX: u32 = 16;
 
+/// Bounds from which on the first node is as large as it gets: addresses cluster, and most of it is never touched.
+const MANY: usize = 64;
+
 /// The rank of the lowest address of a block with few bounds, or a node that divides it further.
 ///
 /// ```text
@@ -85,7 +88,11 @@ impl<A: Address> Ranker<A> {
         if count <= NEAR {
             return Slot(from as u64);
         }
-        let stride = (8 * count).next_power_of_two().trailing_zeros().min(bits).min(STRIDE_MAX);
+        let stride = match self.slots.len() {
+            0 if count >= MANY => STRIDE_MAX,
+            _ => (8 * count).next_power_of_two().trailing_zeros().min(STRIDE_MAX),
+        };
+        let stride = stride.min(bits);
         let shift = bits - stride;
         let first = self.slots.len();
         self.slots.resize(first + (1 << stride), Slot(0));
@@ -140,7 +147,8 @@ impl<A: Address> Ranker<A> {
     #[inline(always)]
     fn near(&self, slot: Slot, at: A) -> u16 {
         let rank = slot.0 as u32;
-        let near = &self.bounds[rank as usize..][..NEAR];
+        let window = rank as usize..rank as usize + NEAR;
+        let Some(near) = self.bounds.get(window).and_then(|near| near.first_chunk::<NEAR>()) else { return 0 };
         near.iter().fold(rank, |rank, bound| rank + u32::from(at > *bound)) as u16
     }
 
