@@ -1,6 +1,6 @@
 //! Trees that cut the space of ranks until few rules are left.
 //!
-//! A node cuts its region along one field into pieces of 2^shift ranks; a rule goes to every piece it reaches into. A
+//! A node cuts its region along one field into pieces of 2^shift ranks, at multiples of 2^shift; a rule goes to every piece it reaches into. A
 //! leaf is a list of blocks. Rules are few in most fields but broad in others, and a rule that is broad in the field a
 //! node cuts is copied into all its pieces. So there are several trees, each for the rules that are narrow in the field
 //! that its root cuts: narrow in source, narrow in destination, and the rest. A key goes through all of them and takes
@@ -17,8 +17,8 @@ use super::work::{BURST, Work};
 /// Where a piece leads: a node that divides it further, or a list of rules. One word, so that a step is one load.
 ///
 /// ```text
-///   node: 1 | field 3 | shift 4 | 8 | base 16 | first slot 32
-///   list: 0                  | 15   | lowest 16 | first block 32
+///   node: 1 | field 3 | shift 4 | 8 | lowest rule 16 | first slot, less that of rank 0, 32
+///   list: 0                         | lowest rule 16 | first block 32
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot(u64);
@@ -31,14 +31,10 @@ impl Slot {
         Slot((lowest as u64) << 32 | block as u64)
     }
 
-    const fn node(first: usize, base: u16, cut: Cut) -> Slot {
-        Slot(
-            1 << 63
-                | (cut.field as u64) << 60
-                | (cut.shift as u64) << 56
-                | (base as u64) << 32
-                | first as u64,
-        )
+    /// Of a node whose first slot is for the rank `base`.
+    const fn node(first: usize, base: u16, cut: Cut, lowest: u16) -> Slot {
+        let zero = (first as u32).wrapping_sub((base >> cut.shift) as u32);
+        Slot(1 << 63 | (cut.field as u64) << 60 | (cut.shift as u64) << 56 | (lowest as u64) << 32 | zero as u64)
     }
 
     #[inline(always)]
@@ -49,20 +45,19 @@ impl Slot {
     /// Of a node: the slot that `cell` goes to.
     #[inline(always)]
     fn next(self, cell: &Cell) -> usize {
-        let rank = cell[(self.0 >> 60 & 7) as usize];
-        let piece = rank.wrapping_sub((self.0 >> 32) as u16) >> (self.0 >> 56 & 15);
-        self.index() + usize::from(piece)
+        let rank = u32::from(cell[(self.0 >> 60 & 7) as usize]);
+        (self.0 as u32).wrapping_add(rank >> (self.0 >> 56 & 15)) as usize
     }
 
-    /// Of a list: its lowest rule.
+    /// No rule behind it has a lower number.
     #[inline(always)]
     const fn lowest(self) -> u16 {
         (self.0 >> 32) as u16
     }
 
-    /// Of a list its first block, of a node its first slot.
+    /// Of a list: its first block.
     #[inline(always)]
-    const fn index(self) -> usize {
+    const fn block(self) -> usize {
         self.0 as u32 as usize
     }
 }
@@ -131,22 +126,27 @@ impl Forest {
     ) {
         for root in &self.trees {
             let mut at = [*root; BURST];
-            if root.is_node() {
-                let mut work = Work::first(count, |i| {
-                    at[i] = self.slots[root.next(&cells[i])];
+            let mut nodes = Work::NONE;
+            let mut lists = if root.is_node() {
+                Work::first(count, |i| {
+                    let slot = self.slots[root.next(&cells[i])];
+                    at[i] = slot;
+                    let below = slot.lowest() < found[i];
+                    nodes.add(i, slot.is_node() & below);
+                    below
+                })
+            } else {
+                Work::first(count, |_| true)
+            };
+            while !nodes.is_empty() {
+                nodes.keep(|i| {
+                    at[i] = self.slots[at[i].next(&cells[i])];
                     at[i].is_node()
                 });
-                while !work.is_empty() {
-                    work.keep(|i| {
-                        at[i] = self.slots[at[i].next(&cells[i])];
-                        at[i].is_node()
-                    });
-                }
             }
-            let mut lists = Work::first(count, |i| at[i].lowest() < found[i]);
             while !lists.is_empty() {
                 lists.keep(|i| {
-                    let block = &self.blocks[at[i].index()];
+                    let block = &self.blocks[at[i].block()];
                     let rule = block.find(&cells[i], |rule| odd(rule, &cells[i]));
                     found[i] = found[i].min(rule);
                     at[i].0 += 1;
@@ -265,7 +265,7 @@ impl Builder<'_> {
     fn node(&mut self, list: &[u16], region: &Bounds, cut: Cut, depth: usize) -> Slot {
         let Cut { field, shift } = cut;
         let (base, last) = (region.first[field], region.last[field]);
-        let pieces = usize::from((last - base) >> shift) + 1;
+        let pieces = pieces(base, last, shift);
         let first = self.forest.slots.len();
         self.forest.slots.resize(first + pieces, Slot::EMPTY);
         let mut of_piece = vec![Vec::new(); pieces];
@@ -281,8 +281,9 @@ impl Builder<'_> {
                 Some(slot) => *slot,
                 None => {
                     let mut piece = *region;
-                    piece.first[field] = base + ((i as u16) << shift);
-                    piece.last[field] = last.min(piece.first[field].saturating_add((1u16 << shift) - 1));
+                    let start = ((base >> shift) + i as u16) << shift;
+                    piece.first[field] = start.max(base);
+                    piece.last[field] = last.min(start | ((1 << shift) - 1));
                     let slot = self.region(part, &piece, None, depth);
                     if shift == 0 {
                         known.insert(part, slot);
@@ -292,7 +293,7 @@ impl Builder<'_> {
             };
             self.forest.slots[first + i] = slot;
         }
-        Slot::node(first, base, cut)
+        Slot::node(first, base, cut, list.first().copied().unwrap_or(NONE))
     }
 
     /// The cut that leaves the shortest lists, `None` if none is worth it.
@@ -311,7 +312,7 @@ impl Builder<'_> {
                 continue;
             }
             for shift in 0..16 {
-                let pieces = usize::from((last - base) >> shift) + 1;
+                let pieces = pieces(base, last, shift);
                 if pieces < 2 {
                     break;
                 }
@@ -352,9 +353,15 @@ impl Builder<'_> {
     }
 }
 
-/// The pieces of a cut between `base` and `last` that `rule` reaches into.
+/// How many pieces of 2^`shift` ranks there are between `base` and `last`; the outer ones may reach beyond.
+fn pieces(base: u16, last: u16, shift: u32) -> usize {
+    usize::from((last >> shift) - (base >> shift)) + 1
+}
+
+/// Which of them `rule` reaches into.
 fn reached(rule: &Bounds, base: u16, last: u16, cut: Cut) -> std::ops::RangeInclusive<usize> {
-    let first = rule.first[cut.field].max(base) - base;
-    let end = rule.last[cut.field].min(last) - base;
-    usize::from(first >> cut.shift)..=usize::from(end >> cut.shift)
+    let first = rule.first[cut.field].max(base) >> cut.shift;
+    let end = rule.last[cut.field].min(last) >> cut.shift;
+    let zero = base >> cut.shift;
+    usize::from(first - zero)..=usize::from(end - zero)
 }

@@ -9,6 +9,14 @@ pub(super) const BURST: usize = 64;
 pub(super) struct Work(u64);
 
 impl Work {
+    pub(super) const NONE: Work = Work(0);
+
+    /// Adds key `i` if it is `wanted`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, i: usize, wanted: bool) {
+        self.0 |= u64::from(wanted) << (i % BURST);
+    }
+
     /// Takes the first step with each of `count` keys, and keeps those for which it says so.
     #[inline(always)]
     pub(super) fn first(count: usize, mut step: impl FnMut(usize) -> bool) -> Work {
