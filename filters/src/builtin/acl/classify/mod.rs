@@ -15,8 +15,8 @@
 //! A burst goes through each step together, so that its cache misses overlap. Nothing depends on earlier packets: there
 //! is no cache of flows that a stranger could make useless.
 //!
-//! Memory is bounded by a budget of copies, see [`tree`]. Rules beyond 32,767 go into a second and third part of their
-//! own, so that ranks always fit 16 bits.
+//! Memory is bounded by a budget of copies, see `tree.rs`. Should the ranks of a field not fit 16 bits, which takes more
+//! than 32,767 rules, the list is divided into parts that are searched one after the other.
 
 mod block;
 mod key;
@@ -39,8 +39,8 @@ pub const RULES_MAX: usize = 65536;
 /// What is answered for a key that no rule matches.
 pub const MISS: u32 = u32::MAX;
 
-/// Rules in a part: n spans make up to 2n + 1 ranks, which have to fit 16 bits.
-const PART: usize = 32767;
+/// Most rules in a part, and most ranks of a field: they have to fit 16 bits, [`NONE`] left out.
+const PART: usize = 65535;
 
 /// Why there is no classifier of these rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,15 +90,17 @@ impl<A: Address> Classifier<A> {
         if let Some(bad) = rules.iter().position(|r| r.needs_upper() && r.protocol.is_none()) {
             return Err(BuildError::NoProtocol(bad));
         }
-        Ok(Classifier { parts: rules.chunks(PART).map(Part::build).collect() })
+        let mut parts = Vec::new();
+        divide(rules, 0, &mut parts);
+        Ok(Classifier { parts })
     }
 
     /// The index of the first rule that each of `keys` matches, or [`MISS`]; as many answers as the shorter slice has.
     pub fn classify_burst(&self, keys: &[Key<A>], answers: &mut [u32]) {
         for (keys, answers) in keys.chunks(BURST).zip(answers.chunks_mut(BURST)) {
             answers.fill(MISS);
-            for (i, part) in self.parts.iter().enumerate() {
-                part.classify(keys, answers, (i * PART) as u32);
+            for part in &self.parts {
+                part.classify(keys, answers);
             }
         }
     }
@@ -131,7 +133,22 @@ impl Odd {
     }
 }
 
+/// Appends the parts that `rules` need, which begin with rule `base`. The n spans of a field make up to 2n + 1 ranks, so
+/// that 32,767 rules always fit.
+fn divide<A: Address>(rules: &[Rule<A>], base: u32, parts: &mut Vec<Part<A>>) {
+    if let Some(part) = Part::build(rules, base) {
+        parts.push(part);
+    } else {
+        let (first, second) = rules.split_at(rules.len() / 2);
+        divide(first, base, parts);
+        divide(second, base + first.len() as u32, parts);
+    }
+}
+
+/// A run of rules.
 struct Part<A> {
+    /// Number of its first rule.
+    base: u32,
     src: Option<Ranker<A>>,
     dst: Option<Ranker<A>>,
     sport: Option<PortRanker>,
@@ -147,7 +164,11 @@ fn protocol_rank(protocol: u8, upper: bool) -> u16 {
 }
 
 impl<A: Address> Part<A> {
-    fn build(rules: &[Rule<A>]) -> Part<A> {
+    /// `None` if 16 bits do not number the rules, or the ranks of a field.
+    fn build(rules: &[Rule<A>], base: u32) -> Option<Part<A>> {
+        if rules.len() > PART {
+            return None;
+        }
         let src = Ranker::new(rules.iter().map(|r| r.src));
         let dst = Ranker::new(rules.iter().map(|r| r.dst));
         let sport = PortRanker::new(rules.iter().map(|r| r.sport));
@@ -158,6 +179,9 @@ impl<A: Address> Part<A> {
         ranks[SPORT] = sport.as_ref().map_or(1, PortRanker::count);
         ranks[DPORT] = dport.as_ref().map_or(1, PortRanker::count);
         ranks[PROTOCOL] = 512;
+        if ranks.iter().any(|count| *count > PART) {
+            return None;
+        }
         let bounds = |rule: &Rule<A>| {
             let mut b = Bounds { first: [0; FIELDS], last: [0; FIELDS] };
             let mut set = |field: usize, first, last| (b.first[field], b.last[field]) = (first, last);
@@ -177,10 +201,10 @@ impl<A: Address> Part<A> {
             .iter()
             .map(|r| Odd { flags: r.flags.unwrap_or(FlagTest { set: 0, mask: 0 }), rcvif: r.rcvif });
         let forest = Forest::new(&boxes, &is_odd, ranks);
-        Part { odd: odd.collect(), src, dst, sport, dport, forest }
+        Some(Part { base, odd: odd.collect(), src, dst, sport, dport, forest })
     }
 
-    fn classify(&self, keys: &[Key<A>], answers: &mut [u32], base: u32) {
+    fn classify(&self, keys: &[Key<A>], answers: &mut [u32]) {
         let count = keys.len().min(BURST);
         let mut cells = [[0; 8]; BURST];
         self.rank(&keys[..count], &mut cells);
@@ -188,7 +212,7 @@ impl<A: Address> Part<A> {
         self.search(&cells, &mut found, count);
         for (answer, found) in answers.iter_mut().zip(&found[..count]) {
             if *found != NONE {
-                *answer = (*answer).min(base + u32::from(*found));
+                *answer = (*answer).min(self.base + u32::from(*found));
             }
         }
     }

@@ -148,7 +148,9 @@ impl<A: Address> Ranker<A> {
     fn near(&self, slot: Slot, at: A) -> u16 {
         let rank = slot.0 as u32;
         let window = rank as usize..rank as usize + NEAR;
-        let Some(near) = self.bounds.get(window).and_then(|near| near.first_chunk::<NEAR>()) else { return 0 };
+        let Some(near) = self.bounds.get(window).and_then(|near| near.first_chunk::<NEAR>()) else {
+            return 0;
+        };
         near.iter().fold(rank, |rank, bound| rank + u32::from(at > *bound)) as u16
     }
 

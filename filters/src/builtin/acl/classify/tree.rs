@@ -34,7 +34,13 @@ impl Slot {
     /// Of a node whose first slot is for the rank `base`.
     const fn node(first: usize, base: u16, cut: Cut, lowest: u16) -> Slot {
         let zero = (first as u32).wrapping_sub((base >> cut.shift) as u32);
-        Slot(1 << 63 | (cut.field as u64) << 60 | (cut.shift as u64) << 56 | (lowest as u64) << 32 | zero as u64)
+        Slot(
+            1 << 63
+                | (cut.field as u64) << 60
+                | (cut.shift as u64) << 56
+                | (lowest as u64) << 32
+                | zero as u64,
+        )
     }
 
     #[inline(always)]
