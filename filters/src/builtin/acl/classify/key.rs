@@ -17,6 +17,8 @@ pub trait Address: Copy + Ord + Debug + Send + Sync + 'static {
     fn narrow(number: u128) -> Self;
     /// How far it is above `base`; 0 if it is not.
     fn above(self, base: Self) -> Self;
+    /// The one behind it; the highest stays.
+    fn after(self) -> Self;
     /// The bits from `shift` on that are in `mask`.
     fn bits(self, shift: u32, mask: u32) -> usize;
 }
@@ -38,6 +40,11 @@ impl Address for u32 {
     #[inline(always)]
     fn above(self, base: u32) -> u32 {
         self.saturating_sub(base)
+    }
+
+    #[inline(always)]
+    fn after(self) -> u32 {
+        self.saturating_add(1)
     }
 
     #[inline(always)]
@@ -63,6 +70,11 @@ impl Address for u128 {
     #[inline(always)]
     fn above(self, base: u128) -> u128 {
         self.saturating_sub(base)
+    }
+
+    #[inline(always)]
+    fn after(self) -> u128 {
+        self.saturating_add(1)
     }
 
     #[inline(always)]

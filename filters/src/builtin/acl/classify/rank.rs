@@ -7,12 +7,17 @@
 //! An address is found by a trie over what lies between the lowest and the highest bound. Each node is indexed by as
 //! many bits as it has bounds for. A slot with at most four bounds ends the walk: the rank of its lowest address, plus
 //! how many of the next four bounds are below the key. That needs no branch.
+//!
+//! Where all bounds of a block lie close together, as those of hosts in an IPv6 network do, a node *skips*: it moves a key
+//! that is below the first bound or above the last to these, and goes on in the small block that holds both.
 
 use super::key::{Address, Span};
 use super::work::{BURST, Work};
 
 /// Bounds compared at the end.
 const NEAR: usize = 4;
+/// Least bits a node skips: fewer are not worth it.
+const SKIP_MIN: u32 = 16;
 /// Most bits a node is indexed by.
 const STRIDE_MAX: u32 = 16;
 
@@ -22,15 +27,21 @@ const MANY: usize = 64;
 /// The rank of the lowest address of a block with few bounds, or a node that divides it further.
 ///
 /// ```text
-///   node: 1 | shift 15 | mask 16 | first slot 32
-///   rank: 0                      | rank 32
+///   node: 1 | skips 1 | 7 | shift 7 | mask 16 | first slot 32
+///   rank: 0                                   | rank 32
 /// ```
 #[derive(Clone, Copy)]
 struct Slot(u64);
 
 impl Slot {
-    const fn node(first: usize, shift: u32, stride: u32) -> Slot {
-        Slot(1 << 63 | (shift as u64) << 48 | ((1 << stride) - 1) << 32 | first as u64)
+    const fn node(first: usize, shift: u32, stride: u32, skips: bool) -> Slot {
+        let mask = (1 << stride) - 1;
+        Slot(1 << 63 | (skips as u64) << 62 | (shift as u64) << 48 | mask << 32 | first as u64)
+    }
+
+    #[inline(always)]
+    const fn skips(self) -> bool {
+        self.0 >> 62 & 1 == 1
     }
 
     #[inline(always)]
@@ -39,8 +50,13 @@ impl Slot {
     }
 
     #[inline(always)]
-    fn next<A: Address>(self, at: A) -> usize {
-        self.0 as u32 as usize + at.bits((self.0 >> 48) as u32, (self.0 >> 32) as u32 & 0xffff)
+    const fn first(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    #[inline(always)]
+    fn piece<A: Address>(self, at: A) -> usize {
+        self.first() + at.bits((self.0 >> 48) as u32, (self.0 >> 32) as u32 & 0xffff)
     }
 }
 
@@ -88,26 +104,35 @@ impl<A: Address> Ranker<A> {
         if count <= NEAR {
             return Slot(from as u64);
         }
+        let (first_bound, last_bound) = (self.bounds[from].wide(), self.bounds[from + count - 1].wide());
+        let near_bits = u128::BITS - (first_bound ^ (last_bound + 1)).leading_zeros();
+        let skips = near_bits + SKIP_MIN <= bits;
+        let (block, bits) =
+            if skips { (first_bound >> near_bits << near_bits, near_bits) } else { (block, bits) };
         let stride = match self.slots.len() {
             0 if count >= MANY => STRIDE_MAX,
             _ => (8 * count).next_power_of_two().trailing_zeros().min(STRIDE_MAX),
         };
         let stride = stride.min(bits);
         let shift = bits - stride;
+        if skips {
+            // Read by `next`: the first and the last bound.
+            self.slots.push(Slot((from as u64) << 32 | (from + count - 1) as u64));
+        }
         let first = self.slots.len();
         self.slots.resize(first + (1 << stride), Slot(0));
         for i in 0..1usize << stride {
             self.slots[first + i] = self.slot(block + ((i as u128) << shift), shift);
         }
-        Slot::node(first, shift, stride)
+        Slot::node(first, shift, stride, skips)
     }
 
     /// The rank of `address`.
     pub(super) fn rank(&self, address: A) -> u16 {
-        let at = self.at(address);
+        let mut at = self.at(address);
         let mut slot = self.root;
         while slot.is_node() {
-            slot = self.slots[slot.next(at)];
+            slot = self.next(slot, &mut at);
         }
         self.near(slot, at)
     }
@@ -124,12 +149,12 @@ impl<A: Address> Ranker<A> {
         let mut slots = [self.root; BURST];
         if self.root.is_node() {
             let mut work = Work::first(count, |i| {
-                slots[i] = self.slots[self.root.next(at[i])];
+                slots[i] = self.next(self.root, &mut at[i]);
                 slots[i].is_node()
             });
             while !work.is_empty() {
                 work.keep(|i| {
-                    slots[i] = self.slots[slots[i].next(at[i])];
+                    slots[i] = self.next(slots[i], &mut at[i]);
                     slots[i].is_node()
                 });
             }
@@ -142,6 +167,16 @@ impl<A: Address> Ranker<A> {
     #[inline(always)]
     fn at(&self, address: A) -> A {
         address.above(self.base).min(self.top)
+    }
+
+    #[inline(always)]
+    fn next(&self, slot: Slot, at: &mut A) -> Slot {
+        if slot.skips() {
+            let Slot(ends) = self.slots[slot.first() - 1];
+            let (first, last) = (self.bounds[(ends >> 32) as usize], self.bounds[ends as u32 as usize]);
+            *at = if *at > last { last.after() } else { (*at).max(first) };
+        }
+        self.slots[slot.piece(*at)]
     }
 
     #[inline(always)]
@@ -245,6 +280,11 @@ mod tests {
             let four: Vec<_> =
                 seeds.iter().map(|(x, len, by)| Span::prefix((crowd(*x, *by) >> 96) as u32, len / 4)).collect();
             check(&four, keys.iter().map(|k| *k as u32));
+            // A few hosts in each of some networks.
+            let hosts: Vec<_> = seeds.iter().map(|(x, len, by)| {
+                Span::prefix(crowd(*x >> 64 << 64, 1) | u128::from(*len >> 5) << (by * 5) | *x & 3, 128)
+            }).collect();
+            check(&hosts, keys.iter().map(|k| k & (u128::MAX << 64 | 0xff)));
         }
     }
 

@@ -1,12 +1,12 @@
 //! Trees that cut the space of ranks until few rules are left.
 //!
-//! A node cuts its region along one field into pieces of 2^shift ranks, at multiples of 2^shift; a rule goes to every piece it reaches into. A
-//! leaf is a list of blocks. Rules are few in most fields but broad in others, and a rule that is broad in the field a
-//! node cuts is copied into all its pieces. So there are several trees, each for the rules that are narrow in the field
-//! that its root cuts: narrow in source, narrow in destination, and the rest. A key goes through all of them and takes
-//! the lowest number it finds.
+//! A node cuts its region along one field into pieces of 2^shift ranks, at multiples of 2^shift; a rule goes to every
+//! piece it reaches into. A leaf is a list of blocks. Most rules are narrow in one field and broad in another, and one
+//! that is broad in the field a node cuts is copied into all its pieces. So there are several trees, each for the rules
+//! that are narrow in the field that its root cuts: narrow in source, narrow in destination, and the rest. A key goes
+//! through all of them and takes the lowest number it finds.
 //!
-//! Copies are counted against a budget. Past it, a region stays a list, however long: memory is bounded whatever the
+//! Copies, and slots of nodes, are counted against a budget. Past it, a region stays a list, however long: memory is bounded whatever the
 //! rules, and only speed suffers.
 
 use std::collections::HashMap;
@@ -70,6 +70,8 @@ impl Slot {
 
 /// Copies of a rule in all lists together, on average, before lists are no longer divided.
 const COPIES: usize = 16;
+/// Slots that count as one copy: they take as much memory.
+const SLOTS: usize = size_of::<Block>() / LANES / size_of::<Slot>();
 /// Pieces a rule may reach into to count as narrow.
 const NARROW: usize = 256;
 /// Rules that are compared with every key, without a tree.
@@ -274,6 +276,7 @@ impl Builder<'_> {
         let pieces = pieces(base, last, shift);
         let first = self.forest.slots.len();
         self.forest.slots.resize(first + pieces, Slot::EMPTY);
+        self.budget = self.budget.saturating_sub(pieces / SLOTS);
         let mut of_piece = vec![Vec::new(); pieces];
         for number in list {
             for i in reached(self.rule(*number), base, last, cut) {
