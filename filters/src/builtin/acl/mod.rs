@@ -101,6 +101,20 @@ pub struct Filter<A> {
 impl<A: Packets> Filter<A> {
     /// As [`Acl`] makes them.
     pub fn new(env: &IpAttachEnv, args: &Args) -> Result<Filter<A>, CreateError> {
+        let reason = |name: &str| {
+            env.host
+                .drop_reason(env.owner, name)
+                .map_err(|e| CreateError::new(e.to_string(), "unload extensions with reasons of their own"))
+        };
+        Filter::with_reasons(args, env.workers, reason)
+    }
+
+    /// For `workers` workers, with drop reasons from `reason`.
+    fn with_reasons(
+        args: &Args,
+        workers: usize,
+        reason: impl Fn(&str) -> Result<DropReason, CreateError>,
+    ) -> Result<Filter<A>, CreateError> {
         args.only(&["rules", "rule", "hook", "default", "fragments"])?;
         let (watch, text) = match (args.text("rules")?, args.text("rule")?) {
             (Some(path), None) => {
@@ -114,12 +128,7 @@ impl<A: Packets> Filter<A> {
                 return Err(CreateError::new("an acl needs its rules from one place", cure));
             }
         };
-        let table = build(watch.as_ref(), &text, env.workers).map_err(|(error, _)| error)?;
-        let reason = |name| {
-            env.host
-                .drop_reason(env.owner, name)
-                .map_err(|e| CreateError::new(e.to_string(), "unload extensions with reasons of their own"))
-        };
+        let table = build(watch.as_ref(), &text, workers).map_err(|(error, _)| error)?;
         Ok(Filter {
             hooks: hooks(args.text("hook")?)?,
             default_deny: match args.text("default")? {
@@ -138,9 +147,9 @@ impl<A: Packets> Filter<A> {
                 default: reason("acl:default")?,
                 fragment: reason("acl:fragment")?,
             },
-            workers: env.workers,
-            table: Swap::new(env.workers, table),
-            tally: PerWorker::new(env.workers, Tally::default),
+            workers,
+            table: Swap::new(workers, table),
+            tally: PerWorker::new(workers, Tally::default),
             watch,
             reloads: Mutex::default(),
         })

@@ -1,70 +1,22 @@
 //! The filter as the dataplane calls it.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
-use nke_mbuf::{Burst, Cache, Mbuf, Owner, Pool, PoolConfig, Region, TagId};
+use nke_mbuf::{Burst, Cache, Mbuf, Owner, Pool, PoolConfig, Region};
 
 use super::*;
-use crate::{
-    ArgValue, AttachId, Cookie, Hold, HoldKind, Host, HostError, IfIndex, Ledger, Recorder, Refused, Removed,
-};
+use crate::{ArgValue, AttachId, Cookie, IfIndex, Removed};
 
 const REASONS: [&str; 3] = ["acl:deny", "acl:default", "acl:fragment"];
 
-/// Knows drop reasons, nothing else.
-struct Bare;
-
-impl Host for Bare {
-    fn inject_input(&self, _: IfIndex, packet: Mbuf) -> Result<(), Refused> {
-        Err(Refused::NoInterface(packet))
-    }
-    fn inject_output(&self, _: IfIndex, packet: Mbuf) -> Result<(), Refused> {
-        Err(Refused::NoInterface(packet))
-    }
-    fn ip_inject_input(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
-        Err(Refused::NotIp(packet))
-    }
-    fn ip_inject_output(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
-        Err(Refused::NotIp(packet))
-    }
-    fn detach(&self, attachment: AttachId) -> Result<(), HostError> {
-        Err(HostError::NotFound(attachment.to_string()))
-    }
-    fn alloc(&self, _: Owner) -> Option<Mbuf> {
-        None
-    }
-    fn interface_by_name(&self, _: &str) -> Option<IfIndex> {
-        None
-    }
-    fn drop_reason(&self, _: Owner, name: &str) -> Result<DropReason, HostError> {
-        let index = REASONS.iter().position(|reason| *reason == name);
-        index.map(|i| DropReason::from_index(i as u8)).ok_or(HostError::NotFound(name.into()))
-    }
-    fn tag_id(&self, name: &str) -> Result<TagId, HostError> {
-        Err(HostError::NotFound(name.into()))
-    }
-    fn hold(&self, owner: Owner, kind: HoldKind, name: &str) -> Hold {
-        Ledger::default().hold(owner, kind, name)
-    }
-    fn recorder(&self, _: Owner, path: &Path) -> Result<Box<dyn Recorder>, HostError> {
-        Err(HostError::System(path.display().to_string()))
-    }
-}
-
 fn create<A: Packets>(args: &[(&str, &str)]) -> Result<Filter<A>, CreateError> {
-    let env = IpAttachEnv {
-        host: Arc::new(Bare),
-        owner: Owner(20),
-        attachment: AttachId(1),
-        family: Family::V4,
-        cookie: Cookie(0),
-        workers: 3,
-    };
     let args = args.iter().map(|(name, value)| ((*name).into(), ArgValue::Text((*value).into())));
-    Filter::new(&env, &Args(args.collect()))
+    Filter::with_reasons(&Args(args.collect()), 3, |name| {
+        let index = REASONS.iter().position(|reason| *reason == name);
+        index.map(|i| DropReason::from_index(i as u8)).ok_or(CreateError::new(name, "there are three"))
+    })
 }
 
 fn pool() -> Pool {
