@@ -32,7 +32,7 @@ impl Rig {
         let sink = Arc::new(SinkTally::new(1));
         let a = builder.plain_interface("a", "memory", 0);
         let b = builder.plain_interface("b", "memory", 0);
-        let frames = FrameSet::udp(flows, 60);
+        let frames = FrameSet::udp(flows, 60, None);
         let from = Source::new(frames, source.clone(), Instant::now(), false, 0);
         let from = builder.queue(a, 0, Box::new(from));
         let to = builder.queue(b, 0, Box::new(Sink::new(sink.clone(), 0, None)));

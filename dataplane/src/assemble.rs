@@ -1,5 +1,6 @@
 //! Makes a dataplane of a configuration.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,12 +8,16 @@ use std::time::{Duration, Instant};
 use af_xdp::program::{AttachMode, Match, Selection};
 use af_xdp::{BindMode, BusyPoll, Pages};
 use nke_filters::{ArgValue, Args, Cookie, IfIndex};
+use nke_inet::icmp::Limits;
+use nke_inet::reass::Config as Reassembly;
+use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
 use crate::config::{self, Config, Port, PortKind, Role};
-use crate::control_handle::AttachSpec;
+use crate::control_handle::{AttachSpec, Control};
 use crate::error::Error;
 use crate::guard;
+use crate::inet::{self, Net, NextHop, Request, RouteChange, RouteTo};
 use crate::linkwatch::{LinkWatch, Watched};
 use crate::port::Queue;
 use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};
@@ -59,6 +64,9 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     };
     let workers = settings.cores.len();
     let mut builder = Builder::new(arena.pool.clone(), settings);
+    if let Some(router) = &config.router {
+        builder.inet(inet_settings(router, *config.pool.frame_size.as_ref()));
+    }
     let mut built = Vec::new();
     for (i, port) in config.port.iter().enumerate() {
         // Both ends of a wire spread their queues over the workers alike, beginning where the wire says.
@@ -84,6 +92,7 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     }
     let control = runtime.control();
     crate::demo::register_builtin(&control)?;
+    route(&control, config)?;
     for filter in &config.filter {
         control.attach(attach_spec(filter))?.wait(PATIENCE)?;
     }
@@ -98,6 +107,50 @@ impl Assembly {
         self.openings.iter().for_each(Opening::clear);
         self.runtime.stop()
     }
+}
+
+fn inet_settings(router: &config::Router, frame_size: u32) -> inet::Settings {
+    let defaults = inet::Settings::default();
+    inet::Settings {
+        v4_blocks: *router.v4_blocks.as_ref(),
+        neighbors: *router.neighbors.as_ref(),
+        reassembly: Reassembly::within(*router.reassembly_bytes.as_ref() as usize, frame_size),
+        icmp: Limits { per_second: *router.icmp_errors_per_second.as_ref(), ..defaults.icmp },
+        ..defaults
+    }
+}
+
+/// Gives ports their addresses, then the table its routes and neighbours.
+fn route(control: &Control, config: &Config) -> Result<(), Error> {
+    let index = |name: &str| control.shared().interface(name).map(|i| i.index);
+    for address in &config.address {
+        if let Some((host, len)) = config::address_and_length(address.address.as_ref()) {
+            control.add_address(address.port.as_ref(), host, len)?.wait(PATIENCE)?;
+        }
+    }
+    for neighbor in &config.neighbor {
+        let address = neighbor.address.as_ref().parse::<IpAddr>().ok();
+        let mac = neighbor.mac.as_ref().parse().ok();
+        if let (Some(interface), Some(address)) = (index(neighbor.port.as_ref()), address) {
+            control.inet(Request::Neighbor(interface, address, mac))?.wait(PATIENCE)?;
+        }
+    }
+    for route in &config.route {
+        let Some((address, len)) = config::address_and_length(route.to.as_ref()) else { continue };
+        let to = match route.kind {
+            config::RouteKind::Blackhole => RouteTo::Blackhole,
+            config::RouteKind::Unreachable => RouteTo::Unreachable,
+            config::RouteKind::Prohibit => RouteTo::Prohibit,
+            config::RouteKind::Unicast => RouteTo::Via(vec![NextHop {
+                via: route.via.as_ref().and_then(|via| via.as_ref().parse().ok()),
+                interface: route.port.as_ref().and_then(|port| index(port.as_ref())),
+                weight: 1,
+            }]),
+        };
+        let change = RouteChange { net: Net { address, len }, to: Some(to) };
+        control.inet(Request::Routes(vec![change]))?.wait(PATIENCE)?;
+    }
+    Ok(())
 }
 
 fn build_port(
@@ -133,12 +186,14 @@ fn build_port(
             ("memory", Box::new(Sink::new(Arc::new(SinkTally::new(1)), 0, None)))
         }
         _ => {
-            let frames = FrameSet::udp(*port.flows.as_ref(), *port.size.as_ref());
+            let to = port.to_mac.as_ref().and_then(|mac| mac.parse().ok());
+            let frames = FrameSet::udp(*port.flows.as_ref(), *port.size.as_ref(), to);
             let control = Arc::new(SourceControl::default());
             ("memory", Box::new(Source::new(frames, control, Instant::now(), false, port.rate_pps)))
         }
     };
     let interface = builder.plain_interface(&name, kind, worker(0));
+    builder.link(interface, made_up_mac(interface), 1500);
     let lanes = vec![builder.queue(interface, worker(0), queue)];
     Ok(Built { name, lanes, watched: None })
 }
@@ -160,11 +215,18 @@ fn build_xdp(
     let opening = Opening::default();
     opening.set(opened.hold, opened.tallies);
     let interface: IfIndex = builder.interface(&name, "af_xdp", worker(0), opened.facts, opening.telemetry());
+    builder.link(interface, opened.mac, opened.mtu);
     let queues = opened.queues.into_iter().enumerate();
     let lanes: Vec<_> =
         queues.map(|(i, queue)| builder.queue(interface, worker(i), Box::new(queue))).collect();
     let watched = Watched { options, interface, ifindex, lanes: lanes.clone(), opening };
     Ok(Built { name, lanes, watched: Some(watched) })
+}
+
+/// A link address for a port that has none: locally administered, one for each interface.
+fn made_up_mac(interface: IfIndex) -> EtherAddr {
+    let [high, low] = interface.0.to_be_bytes();
+    EtherAddr([0x02, 0x4e, 0x4b, 0x45, high, low])
 }
 
 fn xdp_options(port: &Port) -> XdpOptions {

@@ -1,17 +1,20 @@
 //! How any thread asks the control thread for a change: a request, and a ticket to wait on or to let go.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use nke_filters::{
-    Args, AttachId, Cookie, Family, FilterKind, HostError, InterfaceFilter, IpFilter, IpFilterKind,
+    Args, AttachId, Cookie, Family, FilterKind, HostError, IfIndex, IfnetKind, InterfaceFilter, IpFilter,
+    IpFilterKind,
 };
 use serde_json::Value;
 
 use crate::fault::Fault;
+use crate::inet::Request;
 use crate::kinds::Kind;
-use crate::manager::{Command, Reply};
+use crate::manager::{Command, OwnedIoctl, Reply};
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, may_wait_here};
 use crate::snapshot::{Directions, OnPanic};
@@ -151,6 +154,50 @@ impl Control {
     /// Registers a kind of IP filter. It may have the name of a kind of interface filter: both are one extension then.
     pub fn register_ip(&self, kind: Arc<dyn IpFilterKind>) -> Result<Ticket<()>, Fault> {
         self.ask(|reply| Command::Register { kind: Kind::Ip(kind), reply })
+    }
+
+    /// Registers a kind of interface.
+    pub fn register_ifnet(&self, kind: Arc<dyn IfnetKind>) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::Register { kind: Kind::Ifnet(kind), reply })
+    }
+
+    /// Makes an interface of a registered kind and attaches it.
+    pub fn create_interface(&self, kind: &str, name: &str, args: Args) -> Result<Ticket<IfIndex>, Fault> {
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        self.ask(|reply| Command::Create { kind, name, args, reply })
+    }
+
+    /// Takes an interface away: filters and protocols are detached, routes by it go. Done when its driver had its last call.
+    pub fn detach_interface(&self, name: &str) -> Result<Ticket<()>, Fault> {
+        let interface = self.index_of(name)?;
+        self.ask(|reply| Command::IfDetach { interface, reply })
+    }
+
+    fn index_of(&self, name: &str) -> Result<IfIndex, Fault> {
+        self.0.interface(name).map(|i| i.index).ok_or_else(|| Fault::NoInterface(name.to_owned()))
+    }
+
+    /// Gives an interface an address, with the length of its network's prefix.
+    pub fn add_address(&self, interface: &str, address: IpAddr, len: u8) -> Result<Ticket<()>, Fault> {
+        let interface = interface.to_owned();
+        self.ask(|reply| Command::Address { interface, address, len, add: true, reply })
+    }
+
+    /// Takes an address away.
+    pub fn remove_address(&self, interface: &str, address: IpAddr) -> Result<Ticket<()>, Fault> {
+        let interface = interface.to_owned();
+        self.ask(|reply| Command::Address { interface, address, len: 0, add: false, reply })
+    }
+
+    /// A request to an interface: its filters, protocols and driver are asked (KPI: `ifnet_ioctl`).
+    pub fn ioctl(&self, interface: &str, request: OwnedIoctl) -> Result<Ticket<()>, Fault> {
+        let interface = self.index_of(interface)?;
+        self.ask(|reply| Command::Ioctl { interface, request, reply })
+    }
+
+    /// A change of routes or neighbours.
+    pub fn inet(&self, request: Request) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::Inet { request, reply })
     }
 
     /// Unregisters a kind: detaches its instances, waits up to `wait` for everything it holds to come back, and then

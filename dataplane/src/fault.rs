@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use nke_filters::{AttachId, CreateError};
+use nke_filters::{AttachId, CreateError, IfError};
+
+use crate::inet::InetError;
 
 /// Something that keeps an extension from going.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +32,10 @@ pub enum Fault {
     NoInterface(String),
     /// No instance of this number, or it is being detached already.
     NoAttachment(AttachId),
+    /// The Interface KPI said no.
+    Interface(IfError),
+    /// The IP layer said no.
+    Inet(InetError),
     /// The kind refused to make an instance.
     Create(CreateError),
     /// The kind panicked while it made an instance.
@@ -57,6 +63,8 @@ impl fmt::Display for Fault {
             Fault::NoKind(name) => write!(f, "no filter kind is called `{name}`"),
             Fault::KindExists(name) => write!(f, "a filter kind is called `{name}` already"),
             Fault::WrongLayer(name, point) => write!(f, "`{name}` cannot be attached to `{point}`"),
+            Fault::Interface(e) => e.fmt(f),
+            Fault::Inet(e) => e.fmt(f),
             Fault::NoInterface(name) => write!(f, "no interface is called `{name}`"),
             Fault::NoAttachment(id) => write!(f, "no filter is attached under number {id}"),
             Fault::Create(e) => write!(f, "{e}"),

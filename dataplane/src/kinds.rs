@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use nke_filters::{Args, AttachEnv, FilterKind, Hold, HoldKind, IpAttachEnv, IpFilterKind};
+use nke_filters::{
+    Args, AttachEnv, FilterKind, Hold, HoldKind, Host, Ifnet, IfnetEnv, IfnetKind, IpAttachEnv, IpFilterKind,
+};
 use nke_mbuf::Owner;
 
 use crate::control_handle::Point;
@@ -17,6 +19,8 @@ pub enum Kind {
     Interface(Arc<dyn FilterKind>),
     /// Of IP filters.
     Ip(Arc<dyn IpFilterKind>),
+    /// Of interfaces.
+    Ifnet(Arc<dyn IfnetKind>),
 }
 
 impl Kind {
@@ -24,18 +28,16 @@ impl Kind {
         let name = catch_unwind(AssertUnwindSafe(|| match self {
             Kind::Interface(kind) => kind.name().to_owned(),
             Kind::Ip(kind) => kind.name().to_owned(),
+            Kind::Ifnet(kind) => kind.name().to_owned(),
         }));
         name.map_err(|_| Fault::CreatePanicked("a kind that was asked for its name".into()))
-    }
-
-    fn is_ip(&self) -> bool {
-        matches!(self, Kind::Ip(_))
     }
 
     fn unregistered(&self) {
         guarded(|| match self {
             Kind::Interface(kind) => kind.unregistered(),
             Kind::Ip(kind) => kind.unregistered(),
+            Kind::Ifnet(kind) => kind.unregistered(),
         });
     }
 }
@@ -65,7 +67,7 @@ impl Kinds {
             if known.stopping {
                 return Err(Fault::Stopping(name));
             }
-            if known.kinds.iter().any(|k| k.is_ip() == kind.is_ip()) {
+            if known.kinds.iter().any(|k| std::mem::discriminant(k) == std::mem::discriminant(&kind)) {
                 return Err(Fault::KindExists(name));
             }
             known.kinds.push(kind);
@@ -120,7 +122,7 @@ impl Registered {
             Point::Interface(_) => {
                 let kind = self.kinds.iter().find_map(|k| match k {
                     Kind::Interface(kind) => Some(kind),
-                    Kind::Ip(_) => None,
+                    _ => None,
                 });
                 let kind =
                     kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
@@ -129,7 +131,7 @@ impl Registered {
             Point::Ip(family) => {
                 let kind = self.kinds.iter().find_map(|k| match k {
                     Kind::Ip(kind) => Some(kind),
-                    Kind::Interface(_) => None,
+                    _ => None,
                 });
                 let kind =
                     kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
@@ -145,6 +147,27 @@ impl Registered {
             Ok(made) => made.map_err(Fault::Create),
             Err(_) => Err(Fault::CreatePanicked(self.name.clone())),
         }
+    }
+}
+
+impl Registered {
+    /// Makes an interface, embryonic.
+    pub fn make_interface(&self, shared: &Arc<Shared>, name: String, args: &Args) -> Result<Ifnet, Fault> {
+        if self.stopping {
+            return Err(Fault::Stopping(self.name.clone()));
+        }
+        let kind = self.kinds.iter().find_map(|k| match k {
+            Kind::Ifnet(kind) => Some(kind),
+            _ => None,
+        });
+        let kind = kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), "an interface".into()))?;
+        let env = IfnetEnv { host: host(shared), owner: self.owner, name, workers: shared.workers.len() };
+        let made = catch_unwind(AssertUnwindSafe(|| kind.create(&env, args)));
+        let (params, driver) = match made {
+            Ok(made) => made.map_err(Fault::Create)?,
+            Err(_) => return Err(Fault::CreatePanicked(self.name.clone())),
+        };
+        shared.ifnet_allocate(self.owner, params, driver).map_err(Fault::Interface)
     }
 }
 

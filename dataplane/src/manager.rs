@@ -4,19 +4,28 @@
 //! that `Manager::settle` goes through, so that a worker stuck in a filter delays that filter's detach and nothing
 //! else.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use crossbeam::utils::CachePadded;
-use nke_filters::{AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfIndex};
+use nke_filters::{
+    Args, AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfFamily, IfFlags, IfIndex, Plumber,
+    ProtocolFamily, ProtocolSpec,
+};
 use nke_mbuf::Owner;
+use nke_mbuf::wire::EtherAddr;
 use serde_json::Value;
 
 use crate::control_handle::{AttachSpec, Maker, Point};
 use crate::fault::{Fault, Holder};
 use crate::ifnet::IfState;
+use crate::inet::{Garbage, Request, solicit};
+use crate::interfaces::{Interfaces, Unplumbed};
 use crate::kinds::{Kind, Kinds, guarded};
+use crate::manager_if::Detaching;
 use crate::quiesce::Publisher;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, host, never_wait_here};
@@ -56,6 +65,64 @@ pub enum Command {
         view: View,
         reply: Reply<Value>,
     },
+    /// An extension attaches an instance of its own.
+    AttachInstance {
+        id: AttachId,
+        owner: Owner,
+        name: String,
+        interface: IfIndex,
+        filter: Instance,
+    },
+    IfAttach {
+        interface: IfIndex,
+    },
+    IfDetach {
+        interface: IfIndex,
+        reply: Reply<()>,
+    },
+    AttachProtocol {
+        owner: Owner,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        spec: ProtocolSpec,
+    },
+    DetachProtocol {
+        interface: IfIndex,
+        family: ProtocolFamily,
+    },
+    RegisterPlumber {
+        owner: Owner,
+        family: ProtocolFamily,
+        interfaces: IfFamily,
+        plumber: Arc<dyn Plumber>,
+    },
+    UnregisterPlumber {
+        family: ProtocolFamily,
+        interfaces: IfFamily,
+    },
+    /// An interface of a registered kind.
+    Create {
+        kind: String,
+        name: String,
+        args: Args,
+        reply: Reply<IfIndex>,
+    },
+    Address {
+        interface: String,
+        address: IpAddr,
+        len: u8,
+        add: bool,
+        reply: Reply<()>,
+    },
+    Ioctl {
+        interface: IfIndex,
+        request: OwnedIoctl,
+        reply: Reply<()>,
+    },
+    Inet {
+        request: Request,
+        reply: Reply<()>,
+    },
     /// Something happened to an interface.
     Event {
         interface: IfIndex,
@@ -65,9 +132,24 @@ pub enum Command {
     Stop,
 }
 
+/// A request to an interface that can wait in a queue; see [`IfIoctl`].
+#[derive(Clone, Debug)]
+pub enum OwnedIoctl {
+    /// [`IfIoctl::SetMtu`].
+    SetMtu(u32),
+    /// [`IfIoctl::SetFlags`].
+    SetFlags(IfFlags),
+    /// [`IfIoctl::SetLladdr`].
+    SetLladdr(EtherAddr),
+    /// [`IfIoctl::AddMulti`].
+    AddMulti(IpAddr),
+    /// [`IfIoctl::DelMulti`].
+    DelMulti(IpAddr),
+}
+
 /// An instance out of the chains, waiting for the last worker to leave them.
-struct Draining {
-    attachment: Arc<Attachment>,
+pub(crate) struct Draining {
+    pub(crate) attachment: Arc<Attachment>,
     generation: u64,
     asked: Instant,
     lost_before: u64,
@@ -86,6 +168,9 @@ struct Unloading {
     reply: Reply<UnloadReport>,
 }
 
+/// Grace periods for what routes left behind at the same time.
+const GARBAGE_MAX: usize = 4;
+
 /// How long the control thread looks for the end of a grace period before it looks for requests again: a worker's
 /// round is a few microseconds.
 const SPIN: Duration = Duration::from_micros(20);
@@ -100,17 +185,20 @@ const INSTANCE_TICK: Duration = Duration::from_secs(1);
 /// The control thread's state.
 pub struct Manager {
     pub(crate) shared: Arc<Shared>,
-    publisher: Publisher<Snapshot>,
+    pub(crate) publisher: Publisher<Snapshot>,
     commands: Receiver<Command>,
-    kinds: Kinds,
+    pub(crate) kinds: Kinds,
     /// In attach order, which is the order in every chain.
     pub(crate) attachments: Vec<Arc<Attachment>>,
+    pub(crate) interfaces: Interfaces,
     activating: Vec<(u64, AttachId, Reply<AttachId>)>,
-    draining: Vec<Draining>,
+    pub(crate) draining: Vec<Draining>,
     unloading: Vec<Unloading>,
+    pub(crate) unplumbed: Vec<(u64, Unplumbed)>,
+    pub(crate) detaching: Vec<Detaching>,
+    garbage: VecDeque<(u64, Garbage)>,
     pub(crate) watchdog: Watchdog,
     next_tick: Instant,
-    next_id: u32,
     stopping: bool,
     /// Workers that do not leave their filters are waited for so long when everything ends.
     patience: Duration,
@@ -123,22 +211,26 @@ impl Manager {
         shared: Arc<Shared>,
         publisher: Publisher<Snapshot>,
         commands: Receiver<Command>,
+        interfaces: Interfaces,
         stall: Duration,
         patience: Duration,
     ) -> Manager {
         let watchdog = Watchdog::new(shared.workers.len(), stall);
         Manager {
-            shared,
             publisher,
             commands,
             kinds: Kinds::default(),
             attachments: Vec::new(),
+            interfaces,
+            shared,
             activating: Vec::new(),
             draining: Vec::new(),
             unloading: Vec::new(),
+            unplumbed: Vec::new(),
+            detaching: Vec::new(),
+            garbage: VecDeque::new(),
             watchdog,
             next_tick: Instant::now(),
-            next_id: 1,
             stopping: false,
             patience,
             give_up: None,
@@ -158,6 +250,7 @@ impl Manager {
             self.settle();
             let now = self.shared.started.elapsed();
             self.shared.pool.set_clock_ms(now.as_millis() as u64);
+            self.run_inet();
             self.watch();
             self.tick();
         }
@@ -165,8 +258,28 @@ impl Manager {
     }
 
     fn pending(&self) -> bool {
-        !(self.activating.is_empty() && self.draining.is_empty() && self.unloading.is_empty())
-            || self.publisher.retired() > 0
+        let settled = self.activating.is_empty()
+            && self.draining.is_empty()
+            && self.unloading.is_empty()
+            && self.unplumbed.is_empty()
+            && self.detaching.is_empty()
+            && self.garbage.is_empty();
+        !settled || self.publisher.retired() > 0
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.shared.started.elapsed().as_millis() as u64
+    }
+
+    /// Neighbours, and what routes left behind.
+    fn run_inet(&mut self) {
+        let (now_ms, shared) = (self.now_ms(), &self.shared);
+        self.interfaces.inet.run(now_ms, |send| solicit::send(shared, send));
+        if self.garbage.len() < GARBAGE_MAX
+            && let Some(garbage) = self.interfaces.inet.take_garbage()
+        {
+            self.garbage.push_back((self.publisher.barrier(), garbage));
+        }
     }
 
     fn carry_out(&mut self, command: Command) {
@@ -182,6 +295,44 @@ impl Manager {
                 let table = views::table(self, view);
                 answer(reply, Ok(table));
             }
+            Command::AttachInstance { id, owner, name, interface, filter } => {
+                self.attach_instance(id, owner, name, interface, filter);
+            }
+            Command::IfAttach { interface } => self.if_attach(interface),
+            Command::IfDetach { interface, reply } => self.if_detach(interface, reply),
+            Command::AttachProtocol { owner, interface, family, spec } => {
+                let outcome = self.interfaces.attach_protocol(owner, interface, family, spec);
+                self.changed(interface, IfEventKind::ProtocolAttached, outcome);
+            }
+            Command::DetachProtocol { interface, family } => {
+                let outcome = self.interfaces.detach_protocol(interface, family);
+                self.changed(interface, IfEventKind::ProtocolDetached, outcome);
+            }
+            Command::RegisterPlumber { owner, family, interfaces, plumber } => {
+                if let Err(e) = self.interfaces.register_plumber(owner, family, interfaces, plumber) {
+                    eprintln!("nke: a plumber of {} was not registered: {e}", self.shared.owner_name(owner));
+                }
+            }
+            Command::UnregisterPlumber { family, interfaces } => {
+                self.interfaces.unregister_plumber(family, interfaces);
+            }
+            Command::Create { kind, name, args, reply } => {
+                let outcome = self.create(&kind, name, &args);
+                answer(reply, outcome);
+            }
+            Command::Address { interface, address, len, add, reply } => {
+                let outcome = self.address(&interface, address, len, add);
+                answer(reply, outcome);
+            }
+            Command::Ioctl { interface, request, reply } => {
+                let outcome = self.ioctl(interface, request);
+                answer(reply, outcome.map_err(Fault::Interface));
+            }
+            Command::Inet { request, reply } => {
+                let now_ms = self.now_ms();
+                let outcome = self.interfaces.inet.request(&request, now_ms);
+                answer(reply, outcome.map_err(Fault::Inet));
+            }
             Command::Event { interface, kind } => self.event(interface, kind),
             Command::Stop => self.begin_stop(),
         }
@@ -191,11 +342,15 @@ impl Manager {
         if self.stopping { Err(Fault::Ended) } else { self.kinds.register(kind, &self.shared) }
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        self.attachments.len() < ATTACHMENTS_MAX
+    }
+
     fn attach(&mut self, spec: AttachSpec) -> Result<(AttachId, u64), Fault> {
         if self.stopping {
             return Err(Fault::Ended);
         }
-        if self.attachments.len() == ATTACHMENTS_MAX {
+        if !self.has_room() {
             return Err(Fault::TooMany(ATTACHMENTS_MAX));
         }
         let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
@@ -206,7 +361,7 @@ impl Manager {
                 None => return Err(Fault::NoInterface(name.clone())),
             },
         };
-        let id = AttachId(self.next_id);
+        let id = self.shared.attachment_number();
         let workers = self.shared.workers.len();
         let (kind, owner, filter) = match (maker, &point) {
             (Maker::Instance(name, filter), Point::Interface(_)) => {
@@ -228,7 +383,6 @@ impl Manager {
                 (name, owner, registered.make(&self.shared, point, env, &args)?)
             }
         };
-        self.next_id += 1;
         let name = format!("{kind} on {} ({id})", point.name());
         let attachment = Attachment {
             id,
@@ -247,15 +401,17 @@ impl Manager {
         Ok((id, self.publish()))
     }
 
-    fn publish(&mut self) -> u64 {
-        let next = Snapshot::of(self.shared.interfaces.len(), &self.attachments);
-        self.publisher.publish(Box::new(next))
+    pub(crate) fn publish(&mut self) -> u64 {
+        let interfaces = &mut self.interfaces;
+        let next = Snapshot::of(interfaces.links.clone(), interfaces.drains(), &self.attachments);
+        let generation = self.publisher.publish(Box::new(next));
+        self.unplumbed.extend(interfaces.unplumbed.drain(..).map(|u| (generation, u)));
+        generation
     }
 
-    fn detach(&mut self, id: AttachId, reply: Reply<DetachReport>) {
+    pub(crate) fn detach(&mut self, id: AttachId, reply: Reply<DetachReport>) {
         let Some(at) = self.attachments.iter().position(|a| a.id == id) else {
-            answer(reply, Err(Fault::NoAttachment(id)));
-            return;
+            return answer(reply, Err(Fault::NoAttachment(id)));
         };
         let attachment = self.attachments.remove(at);
         let (asked, lost_before) = (Instant::now(), self.shared.unwanted_drops());
@@ -290,32 +446,40 @@ impl Manager {
             lost_before: self.shared.unwanted_drops(),
             reply,
         });
+        self.interfaces.unregister_plumbers_of(owner);
+        let mine = |i: &&crate::ifnet::Ifnet| i.state().is_attached() && i.identity().owner == owner;
+        let interfaces: Vec<_> = self.shared.interfaces.iter().filter(mine).map(|i| i.index).collect();
+        for interface in interfaces {
+            self.if_detach(interface, None);
+        }
+        self.detach_protocols_of(owner);
         for id in ids {
             self.detach(id, None);
         }
     }
 
     fn event(&mut self, interface: IfIndex, kind: IfEventKind) {
-        if let Some(ifnet) = self.shared.interfaces.get(usize::from(interface.0)) {
+        if let Some(ifnet) = self.shared.interfaces.get(interface).filter(|i| i.state().is_attached()) {
             match kind {
                 IfEventKind::LinkOn | IfEventKind::DeviceBack => _ = ifnet.set_state(IfState::Up),
                 IfEventKind::LinkOff => _ = ifnet.set_state(IfState::Down),
                 IfEventKind::DeviceGone => _ = ifnet.set_state(IfState::Gone),
-                IfEventKind::Detaching => (),
+                _ => (),
             }
-            eprintln!("nke: interface {}: {}", ifnet.name, kind.name());
+            eprintln!("nke: interface {}: {}", ifnet.name(), kind.name());
         }
         self.tell(interface, kind);
     }
 
-    /// Tells the filters of an interface what happened to it.
-    fn tell(&self, interface: IfIndex, kind: IfEventKind) {
+    /// Tells the filters of an interface what happened to it, then its protocols, then its driver.
+    pub(crate) fn tell(&self, interface: IfIndex, kind: IfEventKind) {
         for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
             if let Instance::Interface(filter) = &attachment.filter {
                 let event = IfEvent { interface, cookie: attachment.cookie, kind };
                 guarded(|| filter.event(&event));
             }
         }
+        self.interfaces.tell(interface, kind);
     }
 
     fn begin_stop(&mut self) {
@@ -323,9 +487,11 @@ impl Manager {
         let now = Instant::now();
         self.give_up = Some(now + self.patience);
         self.unloading.iter_mut().for_each(|unloading| unloading.deadline = now);
-        for ifnet in 0..self.shared.interfaces.len() {
-            // Filters hear that their interface goes, before they are detached.
-            self.tell(IfIndex(ifnet as u16), IfEventKind::Detaching);
+        // Interfaces go first: their filters hear of it before they are detached.
+        let all: Vec<_> =
+            self.shared.interfaces.iter().filter(|i| i.state().is_attached()).map(|i| i.index).collect();
+        for interface in all {
+            self.if_detach(interface, None);
         }
         for id in self.attachments.iter().map(|a| a.id).collect::<Vec<_>>() {
             self.detach(id, None);
@@ -346,6 +512,12 @@ impl Manager {
         }
         self.finish_attaching();
         self.finish_detaching();
+        self.finish_interfaces();
+        while self.garbage.front().is_some_and(|(generation, _)| self.publisher.passed(*generation)) {
+            if let Some((_, garbage)) = self.garbage.pop_front() {
+                self.interfaces.inet.reclaim(garbage);
+            }
+        }
         self.finish_unloading();
     }
 
@@ -370,7 +542,7 @@ impl Manager {
             let mut report = DetachReport {
                 id: attachment.id,
                 kind: attachment.kind.clone(),
-                interface: views::point(&self.shared, &attachment).to_owned(),
+                interface: views::point(&self.shared, &attachment),
                 packets: sum(|s| s.packets.get()),
                 dropped: sum(|s| s.dropped.get()),
                 consumed: sum(|s| s.consumed.get()),
@@ -393,7 +565,7 @@ impl Manager {
     fn finish_unloading(&mut self) {
         let mut waiting = std::mem::take(&mut self.unloading);
         waiting.retain_mut(|unloading| {
-            if self.draining.iter().any(|d| d.attachment.owner == unloading.owner) && !self.stuck(unloading) {
+            if self.is_leaving(unloading.owner) && !self.stuck(unloading) {
                 return true;
             }
             let holders = self.holders(unloading.owner);
@@ -411,6 +583,13 @@ impl Manager {
             false
         });
         self.unloading.append(&mut waiting);
+    }
+
+    /// Whether something of an extension waits for a grace period.
+    fn is_leaving(&self, owner: Owner) -> bool {
+        self.draining.iter().any(|d| d.attachment.owner == owner)
+            || self.detaching.iter().any(|d| d.owner == owner)
+            || self.unplumbed.iter().any(|(_, u)| u.protocol.owner == owner)
     }
 
     /// Whether an unload has waited long enough for workers to leave its filters.
@@ -481,7 +660,7 @@ impl Manager {
     }
 }
 
-fn answer<T>(reply: Reply<T>, result: Result<T, Fault>) {
+pub(crate) fn answer<T>(reply: Reply<T>, result: Result<T, Fault>) {
     if let Some(reply) = reply {
         // The asker may have gone; the channel has room for its one answer.
         let _ = reply.try_send(result);

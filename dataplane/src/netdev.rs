@@ -65,6 +65,19 @@ pub fn mtu(device: &str) -> io::Result<u32> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
 }
 
+/// The device's link address.
+pub fn mac(device: &str) -> io::Result<[u8; 6]> {
+    let socket = control_socket()?;
+    let mut request = named(device)?;
+    // SAFETY: the kernel reads the name and writes the address, both inside `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: SIOCGIFHWADDR filled this member.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    Ok(std::array::from_fn(|i| address.sa_data[i] as u8))
+}
+
 /// Number of a device in this thread's network namespace, and whether it is up and has a carrier; `None` if there is no
 /// such device.
 pub fn state(device: &str) -> Option<(u32, bool)> {

@@ -3,8 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use nke_filters::{Batch, Cx, Direction, IpHook, Removed};
-use nke_mbuf::{Burst, Cache, Mbuf};
+use nke_filters::{
+    AttachId, Batch, CallEnv, Cookie, Cx, Direction, DropReason, IfIndex, IpHook, Removed, Requeue,
+};
+use nke_mbuf::{Burst, Cache, Mbuf, Owner};
 
 use crate::drop::FILTER_PANIC;
 use crate::snapshot::{Attachment, Chain, Instance, OnPanic};
@@ -18,8 +20,12 @@ pub struct Hook<'a> {
     pub cache: &'a mut Cache,
     /// Where dropped packets wait to be counted.
     pub removed: &'a mut Removed,
+    /// Where packets wait that extensions handed on.
+    pub requeue: &'a mut Requeue,
     /// Its counters.
     pub status: &'a WorkerStatus,
+    /// Milliseconds since the dataplane started.
+    pub now_ms: u64,
 }
 
 impl Hook<'_> {
@@ -100,13 +106,22 @@ impl Hook<'_> {
         self.status.in_filter.set(u64::from(entry.id.0));
         let stats = &entry.stats[self.worker];
         stats.packets.add(u64::from(selected.count_ones()));
-        let mut batch = Batch::new(burst, selected, self.removed, entry.owner);
-        let mut cx = Cx::new(entry.interface, entry.id, entry.cookie, self.worker, self.cache, entry.owner);
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx, &mut batch)));
-        let gone = batch.gone();
-        if outcome.is_err() {
+        let env = CallEnv {
+            interface: entry.interface,
+            attachment: entry.id,
+            cookie: entry.cookie,
+            worker: self.worker,
+            now_ms: self.now_ms,
+            owner: entry.owner,
+        };
+        let (gone, panicked) = self.guarded(env, burst, selected, call);
+        if panicked {
             stats.panics.add(1);
-            let closed = self.panicked(entry, burst, selected & !gone);
+            self.status.panicked.set(1);
+            let closed = match entry.on_panic {
+                OnPanic::Open => 0,
+                OnPanic::Closed => self.drop_places(burst, selected & !gone, FILTER_PANIC),
+            };
             self.settle(entry, gone);
             return gone | closed;
         }
@@ -116,37 +131,86 @@ impl Hook<'_> {
         gone
     }
 
+    /// Calls code of an extension with the packets at the places in `selected`. Returns the places it emptied, and whether
+    /// it panicked.
+    #[inline]
+    fn guarded(
+        &mut self,
+        env: CallEnv,
+        burst: &mut Burst,
+        selected: u64,
+        call: impl FnOnce(&mut Cx<'_>, &mut Batch<'_>),
+    ) -> (u64, bool) {
+        let mut batch = Batch::new(burst, selected, self.removed, env.owner);
+        let mut cx = Cx::new(env, self.cache, self.requeue);
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx, &mut batch)));
+        (batch.gone(), outcome.is_err())
+    }
+
+    /// Calls a driver or protocol of an extension with the packets at the places in `selected`. Returns the places that are
+    /// empty now: all of them after a panic.
+    #[cold]
+    pub fn extension(
+        &mut self,
+        interface: IfIndex,
+        owner: Owner,
+        burst: &mut Burst,
+        selected: u64,
+        call: impl FnOnce(&mut Cx<'_>, &mut Batch<'_>),
+    ) -> u64 {
+        self.status.in_filter.set(IN_INTERFACE | u64::from(interface.0));
+        let (worker, now_ms) = (self.worker, self.now_ms);
+        let env = CallEnv { interface, attachment: AttachId(0), cookie: Cookie(0), worker, now_ms, owner };
+        let (mut gone, panicked) = self.guarded(env, burst, selected, call);
+        self.free_removed();
+        if panicked {
+            self.status.extension_panics.add(1);
+            gone |= self.drop_places(burst, selected & !gone, FILTER_PANIC);
+        }
+        self.status.in_filter.set(0);
+        gone
+    }
+
+    /// Drops a packet.
+    #[inline]
+    pub fn drop(&mut self, mbuf: Mbuf, reason: DropReason) {
+        self.status.drops[reason.index()].add(1);
+        self.cache.free(mbuf);
+    }
+
+    /// Counts and frees what was dropped; how many there were.
+    fn free_removed(&mut self) -> u64 {
+        let mut dropped = 0;
+        while let Some((mbuf, reason)) = self.removed.pop() {
+            self.drop(mbuf, reason);
+            dropped += 1;
+        }
+        dropped
+    }
+
     /// Counts and frees what a filter dropped, counts what it took.
     #[cold]
     fn settle(&mut self, entry: &Attachment, gone: u64) {
-        let mut dropped = 0;
-        while let Some((mbuf, reason)) = self.removed.pop() {
-            self.status.drops[reason.index()].add(1);
-            self.cache.free(mbuf);
-            dropped += 1;
-        }
+        let dropped = self.free_removed();
         let stats = &entry.stats[self.worker];
         stats.dropped.add(dropped);
         stats.consumed.add(u64::from(gone.count_ones()) - dropped);
     }
 
-    /// A panic: the packets the filter left go on, or are dropped. The control thread sees the counter and detaches.
-    /// Returns the places it emptied.
+    /// Drops the packets at these places; returns the places.
     #[cold]
-    fn panicked(&mut self, entry: &Attachment, burst: &mut Burst, left: u64) -> u64 {
-        self.status.panicked.set(1);
-        if entry.on_panic == OnPanic::Closed {
-            for place in (0..64).filter(|place| left >> place & 1 == 1) {
-                if let Some(mbuf) = burst.take(place) {
-                    self.status.drops[FILTER_PANIC.index()].add(1);
-                    self.cache.free(mbuf);
-                }
+    fn drop_places(&mut self, burst: &mut Burst, places: u64, reason: DropReason) -> u64 {
+        for place in (0..64).filter(|place| places >> place & 1 == 1) {
+            if let Some(mbuf) = burst.take(place) {
+                self.drop(mbuf, reason);
             }
-            return left;
         }
-        0
+        places
     }
 }
+
+/// In `WorkerStatus::in_filter`: the code is a driver's or protocol's of the interface in the low bits.
+pub const IN_INTERFACE: u64 = 1 << 32;
 
 fn select(burst: &Burst, ethertype: u16) -> u64 {
     let bits = burst.iter().enumerate();

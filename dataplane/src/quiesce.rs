@@ -118,6 +118,16 @@ impl<T> Publisher<T> {
         generation
     }
 
+    /// Begins a grace period without a new value: once its generation is passed, no reader is in anything it found before
+    /// this call by other ways than the published value.
+    pub fn barrier(&mut self) -> u64 {
+        let generation = self.shared.generation.load(Ordering::Relaxed) + 1;
+        self.shared.generation.store(generation, Ordering::Release);
+        // As in `publish`.
+        fence(Ordering::SeqCst);
+        generation
+    }
+
     /// Whether every reader has passed `generation`.
     pub fn passed(&self, generation: u64) -> bool {
         self.laggards(generation).next().is_none()

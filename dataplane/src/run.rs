@@ -61,9 +61,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 fn announce(assembly: &Assembly, socket: &Path) {
     let shared = assembly.runtime.shared();
-    for ifnet in &shared.interfaces {
-        let facts: Vec<_> = ifnet.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        eprintln!("nke: interface {}: {} {}", ifnet.name, ifnet.kind, facts.join(", "));
+    for ifnet in shared.interfaces.iter() {
+        let identity = ifnet.identity();
+        let facts: Vec<_> = identity.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        eprintln!("nke: interface {}: {} {}", ifnet.name(), identity.params.kind, facts.join(", "));
     }
     eprintln!("nke: running, {} worker(s); control socket {}", shared.workers.len(), socket.display());
 }

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
 use nke_filters::IfIndex;
+use nke_mbuf::wire::EtherAddr;
 use nke_mbuf::{BURST_MAX, Owner, Pool};
 
 use crate::affinity;
 use crate::control_handle::Control;
-use crate::ifnet::{Ifnet, Telemetry};
+use crate::ifnet::{Identity, IfState, IfTable, Telemetry};
+use crate::inet::{self, Inet, random_key};
+use crate::interfaces::Interfaces;
 use crate::mailbox::Mailbox;
 use crate::manager::{COMMANDS_MAX, Command, Manager};
 use crate::port::Queue;
@@ -62,8 +65,9 @@ pub struct LaneId {
 pub struct Builder {
     pool: Pool,
     settings: Settings,
-    interfaces: Vec<Ifnet>,
+    interfaces: IfTable,
     lanes: Vec<Vec<Lane>>,
+    inet: inet::Settings,
 }
 
 impl Builder {
@@ -75,10 +79,13 @@ impl Builder {
         assert!(!settings.cores.is_empty(), "a dataplane needs a worker");
         assert!((1..=BURST_MAX).contains(&settings.burst), "a burst is 1 to {BURST_MAX} packets");
         let lanes = settings.cores.iter().map(|_| Vec::new()).collect();
-        Builder { pool, settings, interfaces: Vec::new(), lanes }
+        Builder { pool, settings, interfaces: IfTable::default(), lanes, inet: inet::Settings::default() }
     }
 
     /// Adds an interface whose first queue worker `worker` will own.
+    ///
+    /// # Panics
+    /// When the name cannot be one, or is taken, or there are too many: a configuration is checked before.
     pub fn interface(
         &mut self,
         name: &str,
@@ -87,14 +94,31 @@ impl Builder {
         facts: Vec<(&'static str, String)>,
         telemetry: Telemetry,
     ) -> IfIndex {
-        let index = IfIndex(self.interfaces.len() as u16);
-        self.interfaces.push(Ifnet::new(name, index, kind, facts, telemetry, worker));
-        index
+        let identity = Identity::port(name, kind, facts, telemetry);
+        match self.interfaces.allocate(identity, worker, IfState::Up) {
+            Ok(ifnet) => ifnet.index,
+            Err(e) => panic!("interface {name:?}: {e}"),
+        }
+    }
+
+    /// Says what is known of an interface's link: its address and MTU.
+    pub fn link(&mut self, interface: IfIndex, mac: EtherAddr, mtu: u32) {
+        if let Some(ifnet) = self.interfaces.get(interface) {
+            ifnet.update(|identity| {
+                identity.params.lladdr = Some(mac);
+                identity.params.mtu = mtu;
+            });
+        }
+    }
+
+    /// Sizes and rates of the IP layer.
+    pub fn inet(&mut self, settings: inet::Settings) {
+        self.inet = settings;
     }
 
     /// Interfaces so far: the number the next one gets.
     pub fn interfaces(&self) -> usize {
-        self.interfaces.len()
+        self.interfaces.used()
     }
 
     /// Adds an interface without facts or figures of its own.
@@ -106,9 +130,7 @@ impl Builder {
     pub fn queue(&mut self, interface: IfIndex, worker: usize, queue: Box<dyn Queue>) -> LaneId {
         let i = usize::from(interface.0);
         let lanes = &mut self.lanes[worker];
-        let first_here = !lanes.iter().any(|l| l.interface == i);
-        let injects = self.interfaces[i].worker == worker && first_here;
-        lanes.push(Lane { interface: i, queue, peer: None, injects });
+        lanes.push(Lane { interface: i, queue, peer: None });
         LaneId { worker, lane: lanes.len() - 1 }
     }
 
@@ -124,13 +146,16 @@ impl Builder {
 
     /// Starts the control thread, and workers that wait for [`Runtime::go`].
     pub fn start(self) -> io::Result<Runtime> {
-        let Builder { pool, settings, interfaces, lanes } = self;
+        let Builder { pool, settings, interfaces, lanes, inet } = self;
         let wakes = settings.cores.iter().map(|_| Wake::new()).collect::<io::Result<Vec<_>>>()?;
         let (sender, commands) = bounded(COMMANDS_MAX);
-        let first = Snapshot::of(interfaces.len(), &[]);
+        let (inet, tables) = Inet::new(inet, settings.cores.len(), random_key());
+        let shared = Shared::new(pool, interfaces, tables, settings.cores.clone(), wakes, sender);
+        let interfaces = Interfaces::new(shared.clone(), inet);
+        let first = Snapshot::of(interfaces.links.clone(), interfaces.drains(), &[]);
         let (publisher, readers) = quiesce::channel(Box::new(first), settings.cores.len());
-        let shared = Arc::new(Shared::new(pool, interfaces, settings.cores.clone(), wakes, sender));
-        let manager = Manager::new(shared.clone(), publisher, commands, settings.stall, settings.patience);
+        let manager =
+            Manager::new(shared.clone(), publisher, commands, interfaces, settings.stall, settings.patience);
         let pinned: Vec<usize> = settings.cores.iter().copied().flatten().collect();
         let control = move || {
             if let Err(e) = affinity::avoid(&pinned) {

@@ -2,27 +2,28 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use crossbeam::channel::{Sender, TrySendError};
 use crossbeam::utils::CachePadded;
 use nke_filters::{
-    AttachId, Direction, DropClass, DropReason, Hold, HoldKind, Host, HostError, IfIndex, Ledger, Recorder,
-    Refused,
+    AttachId, Direction, DropClass, DropReason, Family, Hold, HoldKind, Host, HostError, IFNETS_MAX,
+    INJECTIONS_MAX, IfError, IfFamily, IfIndex, IfParams, Ifnet as IfRef, IfnetDriver, InterfaceFilter,
+    IpFilter, Ledger, Plumber, ProtocolFamily, ProtocolSpec, Recorder, Refused, Target,
 };
 use nke_mbuf::{Mbuf, Owner, Pool, TagId};
 
 use crate::drop::Reasons;
-use crate::ifnet::Ifnet;
+use crate::ifnet::{Identity, IfState, IfTable, Ifnet};
+use crate::inet::Tables;
 use crate::manager::{COMMANDS_MAX, Command};
 use crate::recorder::PcapRecorder;
+use crate::snapshot::Instance;
 use crate::status::{State, WorkerStatus};
 use crate::wake::Wake;
 
-/// How often a packet may be injected.
-pub const INJECTIONS_MAX: u8 = 8;
 /// Different tag names at most.
 const TAGS_MAX: usize = 4096;
 /// The first tag id given out (KPI: ids are from 1000 up).
@@ -32,8 +33,10 @@ const FIRST_TAG: u32 = 1000;
 pub struct Shared {
     /// Frames.
     pub pool: Pool,
-    /// Interfaces by index; fixed while the dataplane runs.
-    pub interfaces: Vec<Ifnet>,
+    /// Interfaces by index.
+    pub interfaces: IfTable,
+    /// What the IP layer's workers look up.
+    pub tables: Arc<Tables>,
     /// Workers by number.
     pub workers: Vec<CachePadded<WorkerStatus>>,
     /// Core each worker is pinned to, if any.
@@ -52,11 +55,17 @@ pub struct Shared {
     pub extensions: Mutex<Vec<String>>,
     tags: Mutex<Vec<String>>,
     commands: Sender<Command>,
+    next_attachment: AtomicU32,
+    next_worker: AtomicUsize,
+    /// Itself, for the references it hands out.
+    this: Weak<Shared>,
 }
 
 thread_local! {
     /// Set on workers and on the control thread: threads that must not wait for the control thread.
     static MUST_NOT_WAIT: Cell<bool> = const { Cell::new(false) };
+    /// The worker that IP packets injected by this thread go to.
+    static INJECT_TO: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// Declares that this thread must not wait for the control thread.
@@ -73,15 +82,17 @@ impl Shared {
     /// Puts the parts together. `commands` leads to the control thread.
     pub fn new(
         pool: Pool,
-        interfaces: Vec<Ifnet>,
+        interfaces: IfTable,
+        tables: Arc<Tables>,
         cores: Vec<Option<usize>>,
         wakes: Vec<Wake>,
         commands: Sender<Command>,
-    ) -> Shared {
-        let workers = wakes.iter().map(|_| CachePadded::new(WorkerStatus::new(interfaces.len()))).collect();
-        Shared {
+    ) -> Arc<Shared> {
+        let workers = wakes.iter().map(|_| CachePadded::new(WorkerStatus::new(IFNETS_MAX))).collect();
+        Arc::new_cyclic(|this| Shared {
             pool,
             interfaces,
+            tables,
             workers,
             cores,
             wakes,
@@ -92,7 +103,15 @@ impl Shared {
             extensions: Mutex::new(Vec::new()),
             tags: Mutex::new(Vec::new()),
             commands,
-        }
+            next_attachment: AtomicU32::new(1),
+            next_worker: AtomicUsize::new(0),
+            this: this.clone(),
+        })
+    }
+
+    /// A number for an attachment, never given out before.
+    pub fn attachment_number(&self) -> AttachId {
+        AttachId(self.next_attachment.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Sends a command to the control thread without waiting.
@@ -101,6 +120,10 @@ impl Shared {
             TrySendError::Full(_) => HostError::Full("waiting control requests", COMMANDS_MAX),
             TrySendError::Disconnected(_) => HostError::NotFound("the control thread".into()),
         })
+    }
+
+    fn ask(&self, command: Command) -> Result<(), IfError> {
+        self.command(command).map_err(|_| IfError::Full("waiting control requests", COMMANDS_MAX))
     }
 
     /// The id that extension `name` is charged under, made on first use.
@@ -130,7 +153,7 @@ impl Shared {
 
     /// The interface called `name`.
     pub fn interface(&self, name: &str) -> Option<&Ifnet> {
-        self.interfaces.iter().find(|i| i.name == name)
+        self.interfaces.find(name)
     }
 
     /// Packets dropped so far for each reason, all workers together.
@@ -145,7 +168,7 @@ impl Shared {
     }
 
     fn inject(&self, interface: IfIndex, direction: Direction, mut mbuf: Mbuf) -> Result<(), Refused> {
-        let Some(ifnet) = self.interfaces.get(usize::from(interface.0)) else {
+        let Some(ifnet) = self.interfaces.get(interface).filter(|i| i.state().is_attached()) else {
             return Err(Refused::NoInterface(mbuf));
         };
         if mbuf.inject_depth() >= INJECTIONS_MAX {
@@ -158,10 +181,48 @@ impl Shared {
             mbuf.set_owner(owner);
             return Err(Refused::QueueFull(mbuf));
         }
-        if self.workers[ifnet.worker].state() == State::Sleeping {
-            self.wakes[ifnet.worker].wake();
-        }
+        self.nudge(ifnet.worker());
         Ok(())
+    }
+
+    fn ip_inject(&self, target: Target, mut mbuf: Mbuf) -> Result<(), Refused> {
+        if !mbuf.data().first().is_some_and(|first| matches!(first >> 4, 4 | 6)) {
+            return Err(Refused::NotIp(mbuf));
+        }
+        if mbuf.inject_depth() >= INJECTIONS_MAX {
+            return Err(Refused::Loop(mbuf));
+        }
+        mbuf.count_injection();
+        let owner = mbuf.owner();
+        mbuf.set_owner(Owner::DATAPLANE);
+        // Packets of one sender stay in order: each thread keeps to one worker.
+        let worker = INJECT_TO.with(|to| match to.get() {
+            Some(worker) => worker,
+            None => {
+                let worker = self.next_worker.fetch_add(1, Ordering::Relaxed);
+                to.set(Some(worker));
+                worker
+            }
+        }) % self.workers.len();
+        if let Err((_, mut mbuf)) = self.tables.injected[worker].push((target, mbuf)) {
+            mbuf.set_owner(owner);
+            return Err(Refused::QueueFull(mbuf));
+        }
+        self.nudge(worker);
+        Ok(())
+    }
+
+    /// Wakes a worker that sleeps.
+    #[inline]
+    pub fn nudge(&self, worker: usize) {
+        if self.workers[worker].state() == State::Sleeping {
+            self.wakes[worker].wake();
+        }
+    }
+
+    fn refer(&self, ifnet: &Ifnet) -> Result<IfRef, IfError> {
+        let host = self.this.upgrade().ok_or(IfError::NotAttached)?;
+        Ok(IfRef::new(ifnet.index, host, ifnet.refer()))
     }
 
     /// Ends the workers.
@@ -182,12 +243,110 @@ impl Host for Shared {
         self.inject(interface, Direction::Output, packet)
     }
 
-    fn ip_inject_input(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
-        Err(Refused::NotIp(packet))
+    fn ip_inject_input(&self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused> {
+        self.ip_inject(Target::IpInput(after), packet)
     }
 
-    fn ip_inject_output(&self, packet: Mbuf, _: Option<AttachId>) -> Result<(), Refused> {
-        Err(Refused::NotIp(packet))
+    fn ip_inject_output(&self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused> {
+        self.ip_inject(Target::IpOutput(after), packet)
+    }
+
+    fn attach_filter(
+        &self,
+        owner: Owner,
+        name: &str,
+        interface: IfIndex,
+        filter: Box<dyn InterfaceFilter>,
+    ) -> Result<AttachId, HostError> {
+        let (id, filter) = (self.attachment_number(), Instance::Interface(filter));
+        self.command(Command::AttachInstance { id, owner, name: name.to_owned(), interface, filter })?;
+        Ok(id)
+    }
+
+    fn attach_ip_filter(
+        &self,
+        owner: Owner,
+        name: &str,
+        family: Family,
+        filter: Box<dyn IpFilter>,
+    ) -> Result<AttachId, HostError> {
+        let (id, filter) = (self.attachment_number(), Instance::Ip(family, filter.hooks(), filter));
+        let (name, interface) = (name.to_owned(), IfIndex::NONE);
+        self.command(Command::AttachInstance { id, owner, name, interface, filter })?;
+        Ok(id)
+    }
+
+    fn ifnet_allocate(
+        &self,
+        owner: Owner,
+        params: IfParams,
+        driver: Arc<dyn IfnetDriver>,
+    ) -> Result<IfRef, IfError> {
+        let name = params.name.clone();
+        let figures = driver.clone();
+        let identity = Identity {
+            params,
+            owner,
+            facts: Vec::new(),
+            telemetry: Arc::new(Box::new(move || figures.figures())),
+            driver: Some(driver),
+            hold: Some(Arc::new(self.ledger.hold(owner, HoldKind::Interface, name))),
+        };
+        let worker = self.next_worker.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        let ifnet = self.interfaces.allocate(identity, worker, IfState::Embryonic)?;
+        self.refer(ifnet)
+    }
+
+    fn ifnet_attach(&self, interface: IfIndex) -> Result<(), IfError> {
+        match self.interfaces.get(interface).map(Ifnet::state) {
+            Some(IfState::Embryonic) => self.ask(Command::IfAttach { interface }),
+            Some(state) if state.is_attached() => Err(IfError::Exists),
+            _ => Err(IfError::NotAttached),
+        }
+    }
+
+    fn ifnet_detach(&self, interface: IfIndex) -> Result<(), IfError> {
+        match self.interfaces.get(interface).filter(|i| i.state().is_attached()) {
+            Some(_) => self.ask(Command::IfDetach { interface, reply: None }),
+            None => Err(IfError::NotAttached),
+        }
+    }
+
+    fn ifnet_find(&self, name: &str) -> Result<IfRef, IfError> {
+        self.refer(self.interfaces.find(name).ok_or(IfError::NotAttached)?)
+    }
+
+    fn ifnet_info(&self, interface: IfIndex) -> Option<IfParams> {
+        Some(self.interfaces.get(interface)?.identity().params.clone())
+    }
+
+    fn attach_protocol(
+        &self,
+        owner: Owner,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        spec: ProtocolSpec,
+    ) -> Result<(), IfError> {
+        self.ask(Command::AttachProtocol { owner, interface, family, spec })
+    }
+
+    fn detach_protocol(&self, interface: IfIndex, family: ProtocolFamily) -> Result<(), IfError> {
+        self.ask(Command::DetachProtocol { interface, family })
+    }
+
+    fn register_plumber(
+        &self,
+        owner: Owner,
+        family: ProtocolFamily,
+        interfaces: IfFamily,
+        plumber: Arc<dyn Plumber>,
+    ) -> Result<(), IfError> {
+        self.ask(Command::RegisterPlumber { owner, family, interfaces, plumber })
+    }
+
+    fn unregister_plumber(&self, family: ProtocolFamily, interfaces: IfFamily) {
+        // Nobody could do anything about a full queue; the plumber goes with its extension at the latest.
+        let _ = self.ask(Command::UnregisterPlumber { family, interfaces });
     }
 
     fn detach(&self, attachment: AttachId) -> Result<(), HostError> {

@@ -8,6 +8,8 @@ use nke_filters::{
 };
 use nke_mbuf::Owner;
 
+use crate::inet::Link;
+
 /// What happens to the packets a filter was shown when it panics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnPanic {
@@ -165,13 +167,18 @@ impl IpChains {
 pub struct Snapshot {
     /// By interface index.
     pub chains: Vec<IfChains>,
+    /// By interface index.
+    pub links: Vec<Link>,
+    /// For each worker the interfaces whose injection queues it drains.
+    pub drains: Vec<Vec<u16>>,
     /// By version of IP: [`Family::V4`], [`Family::V6`].
     pub ip: [IpChains; 2],
 }
 
 impl Snapshot {
-    /// The state with `attachments` (in attach order) on `interfaces` interfaces.
-    pub fn of(interfaces: usize, attachments: &[Arc<Attachment>]) -> Snapshot {
+    /// The state with `attachments` (in attach order) on interfaces with these `links`.
+    pub fn of(links: Vec<Link>, drains: Vec<Vec<u16>>, attachments: &[Arc<Attachment>]) -> Snapshot {
+        let interfaces = links.len();
         let on = |i: usize| attachments.iter().filter(move |a| usize::from(a.interface.0) == i);
         let chains = (0..interfaces)
             .map(|i| IfChains {
@@ -188,6 +195,6 @@ impl Snapshot {
                 chains.hooks[hook.index()].push(attachment.clone());
             }
         }
-        Snapshot { chains, ip }
+        Snapshot { chains, links, drains, ip }
     }
 }

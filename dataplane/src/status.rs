@@ -63,6 +63,33 @@ pub struct IfCounters {
     pub injected: Counter,
 }
 
+/// What a worker did with packets of IP.
+#[derive(Default)]
+pub struct InetCounters {
+    /// Packets for others, sent on.
+    pub forwarded: Counter,
+    /// Whole datagrams for this host that somebody took.
+    pub delivered: Counter,
+    /// Packets made here: answers, errors, what extensions injected.
+    pub originated: Counter,
+    /// Datagrams put together of fragments.
+    pub reassembled: Counter,
+    /// Fragments made.
+    pub fragments_made: Counter,
+    /// ICMP errors sent.
+    pub icmp_errors: Counter,
+    /// ICMP errors that the rate limit, or the rules of whom not to answer, held back.
+    pub icmp_suppressed: Counter,
+    /// ARP and neighbour discovery packets received.
+    pub neighbor_packets: Counter,
+    /// Of these, answered at once.
+    pub neighbor_answers: Counter,
+    /// Frames that fragments hold at the moment.
+    pub fragment_frames: Gauge,
+    /// Packets that wait for a neighbour at the moment.
+    pub neighbor_waiting: Gauge,
+}
+
 /// One worker.
 pub struct WorkerStatus {
     /// Rounds of the loop.
@@ -81,6 +108,10 @@ pub struct WorkerStatus {
     pub drops: [Counter; REASONS_MAX],
     /// By interface index.
     pub interfaces: Box<[IfCounters]>,
+    /// Of the IP layer.
+    pub inet: InetCounters,
+    /// Panics in drivers and protocols of extensions.
+    pub extension_panics: Counter,
 }
 
 impl WorkerStatus {
@@ -95,6 +126,8 @@ impl WorkerStatus {
             sleeps: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             interfaces: (0..interfaces).map(|_| IfCounters::default()).collect(),
+            inet: InetCounters::default(),
+            extension_panics: Counter::default(),
         }
     }
 

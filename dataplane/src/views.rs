@@ -53,13 +53,14 @@ pub fn table(manager: &Manager, view: View) -> Value {
 fn interfaces(shared: &Shared) -> Value {
     let row = |ifnet: &crate::ifnet::Ifnet| {
         let i = usize::from(ifnet.index.0);
+        let identity = ifnet.identity();
         let sum = |f: fn(&crate::status::IfCounters) -> u64| -> u64 {
             shared.workers.iter().map(|w| f(&w.interfaces[i])).sum()
         };
         let mut row = json!({
             "index": i,
-            "name": ifnet.name,
-            "kind": ifnet.kind,
+            "name": identity.params.name,
+            "kind": identity.params.kind,
             "state": ifnet.state().name(),
             "rx_packets": sum(|c| c.rx_packets.get()),
             "rx_bytes": sum(|c| c.rx_bytes.get()),
@@ -67,7 +68,7 @@ fn interfaces(shared: &Shared) -> Value {
             "tx_bytes": sum(|c| c.tx_bytes.get()),
             "injected": sum(|c| c.injected.get()),
         });
-        for (name, value) in &ifnet.facts {
+        for (name, value) in &identity.facts {
             row[*name] = json!(value);
         }
         for (name, value) in ifnet.figures() {
@@ -79,10 +80,10 @@ fn interfaces(shared: &Shared) -> Value {
 }
 
 /// Where a filter is attached: name of the interface, or `ip` or `ip6`.
-pub fn point<'a>(shared: &'a Shared, a: &Attachment) -> &'a str {
+pub fn point(shared: &Shared, a: &Attachment) -> String {
     match &a.filter {
-        Instance::Interface(_) => &shared.interfaces[usize::from(a.interface.0)].name,
-        Instance::Ip(family, ..) => family.name(),
+        Instance::Interface(_) => shared.interfaces[usize::from(a.interface.0)].name(),
+        Instance::Ip(family, ..) => family.name().to_owned(),
     }
 }
 

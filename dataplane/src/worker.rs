@@ -1,18 +1,19 @@
 //! The poll loop. One thread per configured core takes packets from its queues, through the filters, to the wire.
 //!
 //! A packet's way through this file, downwards: `Worker::round` receives a burst, `Path::input` runs the input
-//! filters, `Path::output` the output filters of the other side of the wire and hands the burst to its queue.
-//! Only the worker transmits. Nothing here locks, allocates or logs; the kernel is called in `Queue::flush` (the
+//! filters, `Path::output_lane` the output filters of the other side of the wire and hands the burst to its queue. What
+//! is on no wire goes by [`Path::demux`](crate::inet) into the protocols of its interface. Only the worker transmits. Nothing here locks, allocates or logs; the kernel is called in `Queue::flush` (the
 //! kick) and, in adaptive mode, to sleep.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nke_filters::{Direction, DropReason, Removed};
-use nke_mbuf::{BURST_MAX, Burst, Cache};
+use nke_filters::{Direction, DropReason, IfIndex, IfnetDriver, Removed, Requeue};
+use nke_mbuf::{BURST_MAX, Burst, Cache, Owner};
 
-use crate::drop::{IF_DOWN, NO_PROTOCOL, TX_FULL};
+use crate::drop::{DRIVER_FULL, HANDOVER_FULL, IF_DOWN, TX_FULL};
+use crate::inet::{InetWorker, Path, random_key};
 use crate::mailbox::Mailbox;
 use crate::pfil::Hook;
 use crate::port::{Link, Queue};
@@ -29,8 +30,6 @@ pub struct Lane {
     pub queue: Box<dyn Queue>,
     /// The lane of the same worker at the other end of the wire.
     pub peer: Option<usize>,
-    /// Whether this lane drains the interface's injection queues.
-    pub injects: bool,
 }
 
 /// How a worker spends its time.
@@ -48,6 +47,8 @@ const IDLE_ROUNDS: u32 = 2000;
 const SLEEP_MAX: Duration = Duration::from_millis(2);
 /// Injected packets taken per round and direction, so that injection cannot starve the queues.
 const INJECTED_PER_ROUND: usize = BURST_MAX;
+/// Rounds between looks at the clock.
+const ROUNDS_PER_LOOK: u32 = 8;
 
 /// One worker.
 pub struct Worker {
@@ -60,6 +61,10 @@ pub struct Worker {
     cache: Cache,
     burst: Burst,
     removed: Removed,
+    requeue: Requeue,
+    inet: InetWorker,
+    now_ms: u64,
+    clock_in: u32,
 }
 
 impl Worker {
@@ -73,8 +78,23 @@ impl Worker {
         pace: Pace,
     ) -> Worker {
         let cache = Cache::new(&shared.pool);
-        let (burst, removed) = (Burst::new(), Removed::default());
-        Worker { number, shared, snapshots, mailbox, lanes, pace, cache, burst, removed }
+        let (burst, removed, requeue) = (Burst::new(), Removed::default(), Requeue::default());
+        let inet = InetWorker::new(shared.tables.clone(), &lanes, random_key());
+        Worker {
+            number,
+            shared,
+            snapshots,
+            mailbox,
+            lanes,
+            pace,
+            cache,
+            burst,
+            removed,
+            requeue,
+            inet,
+            now_ms: 0,
+            clock_in: 0,
+        }
     }
 
     /// Runs until the dataplane stops, then closes the queues.
@@ -107,9 +127,10 @@ impl Worker {
         status.state.set(State::Stopped as u64);
     }
 
-    /// One round: every queue once, then what was injected, then the kicks. Tells whether a packet moved.
+    /// One round: every queue once, then what was handed on and injected, then the kicks. Tells whether a packet moved.
     #[inline]
     fn round(&mut self) -> bool {
+        self.look_at_clock();
         let snapshot = self.snapshots.pin();
         let mut path = Path {
             snapshot,
@@ -117,22 +138,43 @@ impl Worker {
                 worker: self.number,
                 cache: &mut self.cache,
                 removed: &mut self.removed,
+                requeue: &mut self.requeue,
                 status: &self.shared.workers[self.number],
+                now_ms: self.now_ms,
             },
             lanes: &mut self.lanes,
             burst: &mut self.burst,
+            inet: &mut self.inet,
+            shared: &self.shared,
         };
         let mut moved = false;
         for lane in 0..path.lanes.len() {
             moved |= path.receive(lane, self.pace.burst);
-            if path.lanes[lane].injects {
-                moved |= path.injected(lane, &self.shared);
+            if !path.hook.requeue.is_empty() {
+                path.requeued();
             }
+        }
+        moved |= path.injected();
+        if path.inet.is_due(path.hook.now_ms) {
+            path.housekeeping();
+            path.transmit_all();
         }
         for lane in path.lanes.iter_mut() {
             lane.queue.flush(path.hook.cache);
         }
         moved
+    }
+
+    /// A millisecond is soon enough for whoever asks, and a look costs as much as a few packets.
+    #[inline(always)]
+    fn look_at_clock(&mut self) {
+        match self.clock_in.checked_sub(1) {
+            Some(left) => self.clock_in = left,
+            None => {
+                self.clock_in = ROUNDS_PER_LOOK;
+                self.now_ms = self.shared.started.elapsed().as_millis() as u64;
+            }
+        }
     }
 
     #[cold]
@@ -146,6 +188,7 @@ impl Worker {
         let fds = self.lanes.iter().filter_map(|lane| lane.queue.wait_fd());
         self.shared.wakes[self.number].sleep(fds, SLEEP_MAX);
         status.state.set(State::Running as u64);
+        self.clock_in = 0;
     }
 
     /// Sends what is under way, closes the queues and gives all frames back.
@@ -154,7 +197,13 @@ impl Worker {
         for lane in self.lanes.drain(..) {
             lane.queue.close(&mut self.cache);
         }
-        for ifnet in self.shared.interfaces.iter().filter(|i| i.worker == self.number) {
+        self.inet.close(&mut self.cache);
+        while let Some(target) = self.requeue.target() {
+            while let Some(mbuf) = self.requeue.pop(target) {
+                self.cache.free(mbuf);
+            }
+        }
+        for ifnet in self.shared.interfaces.iter().filter(|i| i.worker() == self.number) {
             for direction in [Direction::Input, Direction::Output] {
                 while let Some(mbuf) = ifnet.injected(direction).pop() {
                     self.shared.workers[self.number].drops[IF_DOWN.index()].add(1);
@@ -166,19 +215,13 @@ impl Worker {
     }
 }
 
-/// The way of a burst through one round: the worker's parts, borrowed, under one snapshot.
-struct Path<'a> {
-    snapshot: &'a Snapshot,
-    hook: Hook<'a>,
-    lanes: &'a mut Vec<Lane>,
-    burst: &'a mut Burst,
-}
-
+/// How an interface's packets enter and leave.
 impl Path<'_> {
     /// Receives from one queue, not more than the other side of the wire has room for.
     #[inline]
     fn receive(&mut self, lane: usize, burst_max: usize) -> bool {
-        let max = match self.lanes[lane].peer {
+        let peer = self.lanes[lane].peer;
+        let max = match peer {
             None => burst_max,
             Some(peer) => burst_max.min(self.lanes[peer].queue.tx_room(self.hook.cache)),
         };
@@ -189,30 +232,30 @@ impl Path<'_> {
         if moved.packets == 0 {
             return false;
         }
-        let counters = &self.hook.status.interfaces[self.lanes[lane].interface];
+        let interface = self.lanes[lane].interface;
+        let counters = &self.hook.status.interfaces[interface];
         counters.rx_packets.add(moved.packets);
         counters.rx_bytes.add(moved.bytes);
-        self.input(lane);
+        self.input(interface, peer);
         true
     }
 
-    /// Interface input: filters, then the wire.
+    /// Interface input: filters, then the wire, or the protocols.
     #[inline]
-    fn input(&mut self, lane: usize) {
-        let interface = self.lanes[lane].interface;
+    pub(crate) fn input(&mut self, interface: usize, peer: Option<usize>) {
         self.hook.run(&self.snapshot.chains[interface].input, Direction::Input, self.burst);
         if self.burst.is_empty() {
             return;
         }
-        match self.lanes[lane].peer {
-            Some(peer) => self.output(peer),
-            None => self.drop_burst(NO_PROTOCOL),
+        match peer {
+            Some(peer) => self.output_lane(peer),
+            None => self.demux(interface),
         }
     }
 
-    /// Interface output: filters, then the queue. What the queue does not take is dropped and counted.
+    /// Interface output by a queue: filters, then the queue. What it does not take is dropped and counted.
     #[inline]
-    fn output(&mut self, lane: usize) {
+    pub(crate) fn output_lane(&mut self, lane: usize) {
         let interface = self.lanes[lane].interface;
         self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
         let queue = &mut self.lanes[lane].queue;
@@ -226,35 +269,80 @@ impl Path<'_> {
         }
     }
 
-    /// Packets that extensions put in, a burst of each direction at most.
-    fn injected(&mut self, lane: usize, shared: &Shared) -> bool {
-        let ifnet = &shared.interfaces[self.lanes[lane].interface];
-        let mut any = false;
-        for direction in [Direction::Input, Direction::Output] {
-            let queue = ifnet.injected(direction);
-            if queue.is_empty() {
-                continue;
-            }
-            for _ in 0..INJECTED_PER_ROUND {
-                let Some(mut mbuf) = queue.pop() else { break };
-                if direction == Direction::Input {
-                    mbuf.set_rcvif(ifnet.index.0);
+    /// Interface output by whatever the interface has: a queue here, a driver, or a queue of another worker.
+    pub(crate) fn output(&mut self, interface: usize) {
+        if let Some(lane) = self.inet.lane_of(interface) {
+            return self.output_lane(lane);
+        }
+        let link = &self.snapshot.links[interface];
+        if let Some(driver) = link.more.driver.as_ref().filter(|_| link.up) {
+            return self.output_driver(interface, &**driver, link.more.owner.unwrap_or(Owner::DATAPLANE));
+        }
+        let ifnet = self.shared.interfaces.get(IfIndex(interface as u16));
+        if let Some(ifnet) = ifnet.filter(|i| i.worker() != self.hook.worker && i.state().is_attached()) {
+            while let Some(mbuf) = self.burst.pop() {
+                if let Err(mbuf) = ifnet.injected(Direction::Output).push(mbuf) {
+                    self.drop(mbuf, HANDOVER_FULL);
                 }
-                let full = self.burst.push(mbuf);
-                debug_assert!(full.is_ok(), "the burst is empty between steps");
             }
-            self.hook.status.interfaces[self.lanes[lane].interface].injected.add(self.burst.len() as u64);
-            any = true;
-            match direction {
-                Direction::Input => self.input(lane),
-                Direction::Output => self.output(lane),
+            return self.shared.nudge(ifnet.worker());
+        }
+        self.drop_burst(IF_DOWN);
+    }
+
+    #[cold]
+    fn output_driver(&mut self, interface: usize, driver: &dyn IfnetDriver, owner: Owner) {
+        self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
+        if self.burst.is_empty() {
+            return;
+        }
+        let (packets, bytes) = self.burst.iter().fold((0, 0), |(n, b), m| (n + 1, b + m.len() as u64));
+        let selected = u64::MAX >> (64 - self.burst.len());
+        let index = IfIndex(interface as u16);
+        self.hook.extension(index, owner, self.burst, selected, |cx, batch| driver.output(cx, batch));
+        self.burst.compact();
+        let (left, left_bytes) = self.burst.iter().fold((0, 0), |(n, b), m| (n + 1, b + m.len() as u64));
+        let counters = &self.hook.status.interfaces[interface];
+        counters.tx_packets.add(packets - left);
+        counters.tx_bytes.add(bytes - left_bytes);
+        if left > 0 {
+            self.drop_burst(DRIVER_FULL);
+        }
+    }
+
+    /// Packets that extensions put in from other threads, a burst of each direction at most; fragments from other workers.
+    fn injected(&mut self) -> bool {
+        let mut any = false;
+        let snapshot = self.snapshot;
+        for &interface in &snapshot.drains[self.hook.worker] {
+            let Some(ifnet) = self.shared.interfaces.get(IfIndex(interface)) else { continue };
+            for direction in [Direction::Input, Direction::Output] {
+                let queue = ifnet.injected(direction);
+                if queue.is_empty() {
+                    continue;
+                }
+                for _ in 0..INJECTED_PER_ROUND {
+                    let Some(mut mbuf) = queue.pop() else { break };
+                    if direction == Direction::Input {
+                        mbuf.set_rcvif(interface);
+                    }
+                    let full = self.burst.push(mbuf);
+                    debug_assert!(full.is_ok(), "the burst is empty between steps");
+                }
+                any = true;
+                self.enter(IfIndex(interface), direction);
             }
+        }
+        any |= self.ip_injected();
+        any |= self.handed_over(INJECTED_PER_ROUND);
+        if !self.hook.requeue.is_empty() {
+            self.requeued();
         }
         any
     }
 
     #[cold]
-    fn drop_burst(&mut self, reason: DropReason) {
+    pub(crate) fn drop_burst(&mut self, reason: DropReason) {
         self.hook.status.drops[reason.index()].add(self.burst.len() as u64);
         self.hook.cache.free_burst(self.burst);
     }

@@ -5,9 +5,15 @@ use std::path::Path;
 
 use nke_mbuf::{Mbuf, Owner, TagId};
 
-use crate::interface::IfIndex;
+use std::sync::Arc;
+
+use crate::ifnet::IfFamily;
+use crate::ifnet::{IfError, IfParams, Ifnet, IfnetDriver};
+use crate::interface::{IfIndex, InterfaceFilter};
+use crate::ip::{Family, IpFilter};
 use crate::kind::AttachId;
 use crate::ledger::{Hold, HoldKind};
+use crate::protocol::{Plumber, ProtocolFamily, ProtocolSpec};
 use crate::verdict::DropReason;
 
 /// Why the dataplane said no.
@@ -83,6 +89,70 @@ pub trait Host: Send + Sync {
 
     /// *Path.* Asks the control thread to detach an instance. Also from inside the instance's own callbacks.
     fn detach(&self, attachment: AttachId) -> Result<(), HostError>;
+
+    /// Attaches an instance of the extension's own to an interface (KPI: `iflt_attach`), or to IP (`ipf_addv4`,
+    /// `ipf_addv6`): the number is fixed now, the control thread carries it out. Its `detached` is called also when it
+    /// could not be attached.
+    fn attach_filter(
+        &self,
+        owner: Owner,
+        name: &str,
+        interface: IfIndex,
+        filter: Box<dyn InterfaceFilter>,
+    ) -> Result<AttachId, HostError>;
+
+    /// The same for IP.
+    fn attach_ip_filter(
+        &self,
+        owner: Owner,
+        name: &str,
+        family: Family,
+        filter: Box<dyn IpFilter>,
+    ) -> Result<AttachId, HostError>;
+
+    /// Makes an interface, embryonic until [`Ifnet::attach`] (KPI: `ifnet_allocate`).
+    fn ifnet_allocate(
+        &self,
+        owner: Owner,
+        params: IfParams,
+        driver: Arc<dyn IfnetDriver>,
+    ) -> Result<Ifnet, IfError>;
+
+    /// See [`Ifnet::attach`].
+    fn ifnet_attach(&self, interface: IfIndex) -> Result<(), IfError>;
+
+    /// See [`Ifnet::detach`].
+    fn ifnet_detach(&self, interface: IfIndex) -> Result<(), IfError>;
+
+    /// A reference to the attached interface called `name` (KPI: `ifnet_find_by_name`).
+    fn ifnet_find(&self, name: &str) -> Result<Ifnet, IfError>;
+
+    /// What is known of an interface: `None` when there is none of that number.
+    fn ifnet_info(&self, interface: IfIndex) -> Option<IfParams>;
+
+    /// Attaches a protocol to an interface (KPI: `ifnet_attach_protocol`): asked for now, done by the control thread.
+    fn attach_protocol(
+        &self,
+        owner: Owner,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        spec: ProtocolSpec,
+    ) -> Result<(), IfError>;
+
+    /// Detaches it (KPI: `ifnet_detach_protocol`); the protocol hears `detached` after a grace period.
+    fn detach_protocol(&self, interface: IfIndex, family: ProtocolFamily) -> Result<(), IfError>;
+
+    /// Registers a plumber for a pair of families (KPI: `proto_register_plumber`).
+    fn register_plumber(
+        &self,
+        owner: Owner,
+        family: ProtocolFamily,
+        interfaces: IfFamily,
+        plumber: Arc<dyn Plumber>,
+    ) -> Result<(), IfError>;
+
+    /// Takes a plumber back (KPI: `proto_unregister_plumber`). What it plumbed stays attached.
+    fn unregister_plumber(&self, family: ProtocolFamily, interfaces: IfFamily);
 
     /// An empty packet charged to `owner`, for threads other than workers. `None` when the pool is exhausted.
     fn alloc(&self, owner: Owner) -> Option<Mbuf>;

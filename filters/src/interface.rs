@@ -3,7 +3,11 @@
 use nke_mbuf::{Cache, Mbuf, Owner};
 
 use crate::batch::Batch;
+use crate::host::Refused;
+use crate::ifnet::{IfIoctl, IoctlAnswer};
 use crate::kind::AttachId;
+use crate::protocol::{LinkDest, ProtocolFamily};
+use crate::requeue::{Requeue, Target};
 
 /// Number of an interface, stable while it is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -37,22 +41,36 @@ pub struct Cx<'a> {
     pub cookie: Cookie,
     /// Which worker is calling: below the number of workers, for [`crate::PerWorker`].
     pub worker: usize,
+    /// Milliseconds of a clock that only goes forward (CLOCK_MONOTONIC), a millisecond or two behind at most.
+    pub now_ms: u64,
     cache: &'a mut Cache,
+    requeue: &'a mut Requeue,
     owner: Owner,
+}
+
+/// What a call is told about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct CallEnv {
+    /// The interface the instance is attached to.
+    pub interface: IfIndex,
+    /// The instance.
+    pub attachment: AttachId,
+    /// The attacher's cookie.
+    pub cookie: Cookie,
+    /// The calling worker.
+    pub worker: usize,
+    /// The clock.
+    pub now_ms: u64,
+    /// Who is charged.
+    pub owner: Owner,
 }
 
 impl<'a> Cx<'a> {
     /// The context of one call. Made by the runner of the chain.
     #[inline(always)]
-    pub fn new(
-        interface: IfIndex,
-        attachment: AttachId,
-        cookie: Cookie,
-        worker: usize,
-        cache: &'a mut Cache,
-        owner: Owner,
-    ) -> Cx<'a> {
-        Cx { interface, attachment, cookie, worker, cache, owner }
+    pub fn new(env: CallEnv, cache: &'a mut Cache, requeue: &'a mut Requeue) -> Cx<'a> {
+        let CallEnv { interface, attachment, cookie, worker, now_ms, owner } = env;
+        Cx { interface, attachment, cookie, worker, now_ms, cache, requeue, owner }
     }
 
     /// An empty packet from the worker's cache, charged to the extension. `None` when the pool is exhausted.
@@ -75,11 +93,58 @@ impl<'a> Cx<'a> {
     pub fn free(&mut self, mbuf: Mbuf) {
         self.cache.free(mbuf);
     }
+
+    /// The worker's cache, for calls that make packets of packets.
+    #[inline]
+    pub fn cache(&mut self) -> &mut Cache {
+        self.cache
+    }
+
+    /// Puts a frame into `interface` as if it had been received there (KPI: `ifnet_input`): in this round of the worker,
+    /// after this call. All input filters of the interface see it.
+    #[inline]
+    pub fn input(&mut self, interface: IfIndex, frame: Mbuf) -> Result<(), Refused> {
+        self.requeue.push(Target::Input(interface), frame)
+    }
+
+    /// Sends a framed packet by `interface` (KPI: `ifnet_output_raw`); its output filters see it.
+    #[inline]
+    pub fn output(&mut self, interface: IfIndex, frame: Mbuf) -> Result<(), Refused> {
+        self.requeue.push(Target::Output(interface), frame)
+    }
+
+    /// Sends a packet of a protocol that is attached to `interface` (KPI: `ifnet_output`): the protocol's pre-output says
+    /// how to frame it.
+    #[inline]
+    pub fn output_protocol(
+        &mut self,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        dest: LinkDest,
+        packet: Mbuf,
+    ) -> Result<(), Refused> {
+        self.requeue.push(Target::Protocol(interface, family, dest), packet)
+    }
+
+    /// Puts an IP packet (data at its IP header) in as if it had just been received and validated (KPI:
+    /// `ipf_inject_input`). With `after`, filters up to and including that instance do not see it at the first hook.
+    #[inline]
+    pub fn ip_input(&mut self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused> {
+        self.requeue.push(Target::IpInput(after), packet)
+    }
+
+    /// Routes and sends an IP packet (data at its IP header) (KPI: `ipf_inject_output`).
+    #[inline]
+    pub fn ip_output(&mut self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused> {
+        self.requeue.push(Target::IpOutput(after), packet)
+    }
 }
 
 /// What happened to an interface (KPI: `KEV_DL_*`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IfEventKind {
+    /// The interface was attached (`KEV_DL_IF_ATTACHED`).
+    Attached,
     /// Carrier or administrative state went up.
     LinkOn,
     /// Carrier or administrative state went down.
@@ -90,12 +155,31 @@ pub enum IfEventKind {
     DeviceBack,
     /// The interface is about to be detached; filters are detached next.
     Detaching,
+    /// The interface was detached; only its driver hears it.
+    Detached,
+    /// A protocol was attached (`KEV_DL_PROTO_ATTACHED`).
+    ProtocolAttached,
+    /// A protocol was detached (`KEV_DL_PROTO_DETACHED`).
+    ProtocolDetached,
+    /// The largest packet is another one (`KEV_DL_SIFMTU`).
+    MtuChanged,
+    /// The link address is another one (`KEV_DL_LINK_ADDRESS_CHANGED`).
+    LladdrChanged,
+    /// An address was given or taken (`KEV_INET_NEW_ADDR` and its like).
+    AddressesChanged,
 }
 
 impl IfEventKind {
     /// As shown to users.
     pub fn name(self) -> &'static str {
         match self {
+            IfEventKind::Attached => "attached",
+            IfEventKind::Detached => "detached",
+            IfEventKind::ProtocolAttached => "protocol_attached",
+            IfEventKind::ProtocolDetached => "protocol_detached",
+            IfEventKind::MtuChanged => "mtu_changed",
+            IfEventKind::LladdrChanged => "lladdr_changed",
+            IfEventKind::AddressesChanged => "addresses_changed",
             IfEventKind::LinkOn => "link_on",
             IfEventKind::LinkOff => "link_off",
             IfEventKind::DeviceGone => "device_gone",
@@ -135,6 +219,12 @@ pub trait InterfaceFilter: Send + Sync {
     /// An event of the interface. On the control thread.
     fn event(&self, event: &IfEvent) {
         let _ = event;
+    }
+
+    /// A request to the interface, before its protocols and driver get it (KPI: `iff_ioctl`). On the control thread.
+    fn ioctl(&self, request: &mut IfIoctl<'_>) -> IoctlAnswer {
+        let _ = request;
+        IoctlAnswer::NotMine
     }
 
     /// About once a second, on the control thread: to age tables, to look at a file. Runs beside the other calls.

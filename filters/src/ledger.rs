@@ -17,6 +17,12 @@ pub enum HoldKind {
     Registration,
     /// An attached instance.
     Attachment,
+    /// An interface.
+    Interface,
+    /// A protocol attached to an interface.
+    Protocol,
+    /// A plumber.
+    Plumber,
     /// A thread.
     Thread,
     /// An open file.
@@ -33,6 +39,9 @@ impl HoldKind {
         match self {
             HoldKind::Registration => "registration",
             HoldKind::Attachment => "attachment",
+            HoldKind::Interface => "interface",
+            HoldKind::Protocol => "protocol",
+            HoldKind::Plumber => "plumber",
             HoldKind::Thread => "thread",
             HoldKind::File => "file",
             HoldKind::Memory => "memory",

@@ -27,20 +27,32 @@ mod batch;
 pub mod builtin;
 pub mod expr;
 mod host;
+mod ifnet;
 mod interface;
 mod ip;
 mod kind;
 mod ledger;
 mod per_worker;
+mod protocol;
+mod requeue;
 mod swap;
 mod verdict;
 
 pub use batch::{Batch, Removed};
 pub use host::{Host, HostError, Recorder, Refused};
-pub use interface::{Cookie, Cx, Direction, IfEvent, IfEventKind, IfIndex, InterfaceFilter};
+pub use ifnet::{
+    Demux, IFNAME_MAX, IFNETS_MAX, IfError, IfFamily, IfFlags, IfIoctl, IfParams, Ifnet, IfnetDriver,
+    IfnetEnv, IfnetKind, IoctlAnswer,
+};
+pub use interface::{CallEnv, Cookie, Cx, Direction, IfEvent, IfEventKind, IfIndex, InterfaceFilter};
 pub use ip::{Family, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpHooks};
 pub use kind::{ArgValue, Args, AttachEnv, AttachId, CreateError, FilterKind};
 pub use ledger::{Entry, Hold, HoldKind, Ledger};
 pub use per_worker::{Counter, PerWorker};
+pub use protocol::{
+    DemuxDesc, IfProtocol, LinkDest, PROTOCOLS_MAX, Plumber, PreOutput, ProtocolFamily, ProtocolHandler,
+    ProtocolSpec,
+};
+pub use requeue::{INJECTIONS_MAX, REQUEUE_MAX, Requeue, Target};
 pub use swap::Swap;
 pub use verdict::{DropClass, DropReason, REASONS_MAX};

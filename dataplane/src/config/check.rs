@@ -1,6 +1,7 @@
 //! Holds a configuration against itself.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -8,9 +9,12 @@ use toml::Spanned;
 use super::complaint::Complaint;
 use super::model::{Config, Port, PortKind, Role, ethertype};
 use super::near::nearest;
+use super::router::{Address, Route, RouteKind, RouterHost, address_and_length};
 
-/// Ports, wires and filters at most.
+/// Ports, wires, filters and addresses at most.
 const SECTIONS_MAX: usize = 256;
+/// Routes and neighbours at most.
+const ROUTES_MAX: usize = 16384;
 
 /// Everything that is wrong.
 pub fn check(config: &Config) -> Vec<Complaint> {
@@ -24,6 +28,7 @@ pub fn check(config: &Config) -> Vec<Complaint> {
     check.ports(config);
     check.wires(config);
     check.filters(config);
+    check.router(config);
     check.0
 }
 
@@ -55,14 +60,16 @@ impl Check {
     }
 
     fn sections(&mut self, config: &Config) {
-        let counts =
-            [("port", config.port.len()), ("wire", config.wire.len()), ("filter", config.filter.len())];
-        for (what, n) in counts.into_iter().filter(|(_, n)| *n > SECTIONS_MAX) {
-            self.say(
-                "NKE-CFG-003",
-                0..0,
-                format!("{n} [[{what}]] sections: there are at most {SECTIONS_MAX}"),
-            );
+        let counts = [
+            ("port", config.port.len(), SECTIONS_MAX),
+            ("wire", config.wire.len(), SECTIONS_MAX),
+            ("filter", config.filter.len(), SECTIONS_MAX),
+            ("address", config.address.len(), SECTIONS_MAX),
+            ("route", config.route.len(), ROUTES_MAX),
+            ("neighbor", config.neighbor.len(), ROUTES_MAX),
+        ];
+        for (what, n, most) in counts.into_iter().filter(|(_, n, most)| n > most) {
+            self.say("NKE-CFG-003", 0..0, format!("{n} [[{what}]] sections: there are at most {most}"));
         }
     }
 
@@ -100,6 +107,10 @@ impl Check {
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
             if !well_formed {
                 let message = format!("name {name:?}: letters, digits, `-`, `_` and `.`, at most 32");
+                self.say("NKE-CFG-003", port.name.span(), message);
+            }
+            if matches!(name.as_str(), "ip" | "ip6") {
+                let message = format!("name {name:?}: IP filters are attached to this name");
                 self.say("NKE-CFG-003", port.name.span(), message);
             }
             if config.port[..i].iter().any(|other| other.name.as_ref() == name) {
@@ -158,6 +169,7 @@ impl Check {
             ("netns", port.netns.is_some(), PortKind::AfXdp),
             ("match", !port.select.is_empty(), PortKind::AfXdp),
             ("role", port.role.is_some(), PortKind::Memory),
+            ("to_mac", port.to_mac.is_some(), PortKind::Memory),
             ("read", port.read.is_some(), PortKind::Pcap),
             ("write", port.write.is_some(), PortKind::Pcap),
         ];
@@ -209,8 +221,11 @@ impl Check {
     fn filters(&mut self, config: &Config) {
         for filter in &config.filter {
             let port = filter.port.as_ref();
-            if !config.port.iter().any(|p| p.name.as_ref() == port) {
-                self.say("NKE-CFG-004", filter.port.span(), unknown_port(port, config));
+            if !matches!(port.as_str(), "ip" | "ip6") {
+                self.port_there(&filter.port, config);
+            } else if config.router.is_none() {
+                let message = format!("a filter on `{port}` sees nothing without a [router]");
+                self.say("NKE-CFG-006", filter.port.span(), message);
             }
             if let Some(protocol) = &filter.protocol
                 && ethertype(protocol.as_ref()).is_none()
@@ -219,6 +234,97 @@ impl Check {
                     format!("protocol {:?}: `ip`, `ip6`, `arp`, or such as `0x88cc`", protocol.as_ref());
                 self.say("NKE-CFG-003", protocol.span(), message);
             }
+        }
+    }
+}
+
+impl Check {
+    fn port_there<'a>(&mut self, name: &Spanned<String>, config: &'a Config) -> Option<&'a Port> {
+        let found = config.port.iter().find(|p| p.name == *name);
+        if found.is_none() {
+            self.say("NKE-CFG-004", name.span(), unknown_port(name.as_ref(), config));
+        }
+        found
+    }
+
+    /// A port that addresses, routes and neighbours may name.
+    fn routed(&mut self, name: &Spanned<String>, config: &Config) {
+        let wired = config.wire.iter().any(|w| w.a == *name || w.b == *name);
+        if self.port_there(name, config).is_some() && wired {
+            let message = format!("port `{}` is on a wire: what it receives is not routed", name.as_ref());
+            self.say("NKE-CFG-006", name.span(), message);
+        }
+    }
+
+    fn router(&mut self, config: &Config) {
+        let first = config.address.first().map(|a| ("address", a.port.span()));
+        let first = first.or_else(|| config.route.first().map(|r| ("route", r.to.span())));
+        let first = first.or_else(|| config.neighbor.first().map(|n| ("neighbor", n.port.span())));
+        let Some(router) = &config.router else {
+            if let Some((what, span)) = first {
+                self.say("NKE-CFG-006", span, format!("[[{what}]] without a [router] section does nothing"));
+            }
+            return;
+        };
+        self.bounds("v4_blocks", &router.v4_blocks, 1..=1 << 20);
+        self.bounds("neighbors", &router.neighbors, 16..=1 << 20);
+        self.bounds("reassembly_bytes", &router.reassembly_bytes, 1 << 17..=1 << 32);
+        self.bounds("icmp_errors_per_second", &router.icmp_errors_per_second, 0..=1_000_000);
+        if router.host == RouterHost::Kernel {
+            if let Some((what, span)) = first {
+                let message =
+                    format!("[[{what}]] with host = \"kernel\": it is the kernel's, set it with `ip`");
+                self.say("NKE-CFG-006", span, message);
+            }
+            return;
+        }
+        for (i, address) in config.address.iter().enumerate() {
+            self.routed(&address.port, config);
+            let host = |a: &Address| address_and_length(a.address.as_ref()).map(|(host, _)| host);
+            if config.address[..i].iter().any(|other| host(other) == host(address)) {
+                let message = format!("{} is given twice", address.address.as_ref());
+                self.say("NKE-CFG-005", address.address.span(), message);
+            }
+        }
+        for (i, route) in config.route.iter().enumerate() {
+            self.route(route, &config.route[..i], config);
+        }
+        for neighbor in &config.neighbor {
+            self.routed(&neighbor.port, config);
+        }
+    }
+
+    fn route(&mut self, route: &Route, others: &[Route], config: &Config) {
+        if let Some(port) = &route.port {
+            self.routed(port, config);
+        }
+        let to = route.to.as_ref();
+        let mut say = |id, message: String| self.say(id, route.to.span(), message);
+        if others.iter().any(|o| o.to.as_ref() == to) {
+            say("NKE-CFG-005", format!("a second route to {to}"));
+        }
+        let via = route.via.as_ref().and_then(|via| via.as_ref().parse::<IpAddr>().ok());
+        let Some((network, _)) = address_and_length(to) else { return };
+        match (route.kind, via) {
+            (RouteKind::Unicast, None) if route.port.is_none() => {
+                say("NKE-CFG-007", format!("the route to {to} needs `via` or `port`"));
+            }
+            (RouteKind::Unicast, Some(via)) if via.is_ipv4() != network.is_ipv4() => {
+                say(
+                    "NKE-CFG-006",
+                    format!("the route to {to} goes via {via}, which is of the other version of IP"),
+                );
+            }
+            (RouteKind::Unicast, Some(IpAddr::V6(via)))
+                if via.is_unicast_link_local() && route.port.is_none() =>
+            {
+                say("NKE-CFG-007", format!("{via} is link-local: the route to {to} needs `port`"));
+            }
+            (RouteKind::Unicast, _) => (),
+            _ if via.is_some() || route.port.is_some() => {
+                say("NKE-CFG-006", format!("the route to {to} ends here: it takes no `via` and no `port`"));
+            }
+            _ => (),
         }
     }
 }

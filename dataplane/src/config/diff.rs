@@ -9,10 +9,10 @@ use super::model::Config;
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let (old, new) = (sections(old), sections(new));
     let mut lines = Vec::new();
-    for section in ["runtime", "pool"] {
+    for section in ["runtime", "pool", "router"] {
         compare(section, old.get(section), new.get(section), &mut lines);
     }
-    for section in ["port", "wire", "filter"] {
+    for section in ["port", "wire", "filter", "address", "route", "neighbor"] {
         let (old, new) = (named(section, &old), named(section, &new));
         for (name, value) in &old {
             match new.iter().find(|(n, _)| n == name) {
@@ -45,6 +45,9 @@ fn named(section: &str, file: &Table) -> Vec<(String, Value)> {
         let name = match section {
             "port" => format!("port {}", text("name")),
             "wire" => format!("wire {} - {}", text("a"), text("b")),
+            "address" => format!("address {} on {}", text("address"), text("port")),
+            "route" => format!("route to {}", text("to")),
+            "neighbor" => format!("neighbor {} on {}", text("address"), text("port")),
             _ => format!("filter {} on {} ({})", text("kind"), text("port"), text("direction")),
         };
         let alike = entries.iter().filter(|(n, _)| *n == name || n.starts_with(&format!("{name} #"))).count();

@@ -9,6 +9,7 @@ mod complaint;
 mod diff;
 mod model;
 mod near;
+mod router;
 mod schema;
 mod shape;
 
@@ -25,6 +26,8 @@ pub use model::{
     Arg, Bind, Config, Direction, Filter, HugePages, Match, Mode, Pool, Port, PortKind, Role, Runtime, Wire,
     Xdp, ethertype,
 };
+
+pub use router::{Address, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network};
 
 pub(crate) use near::nearest;
 

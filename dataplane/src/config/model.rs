@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::router::{Address, Neighbor, Route, Router};
+
 /// The whole file.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +21,15 @@ pub struct Config {
     pub wire: Vec<Wire>,
     /// Filters attached at the start, in this order.
     pub filter: Vec<Filter>,
+    /// Ports without a wire route, if this is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<Router>,
+    /// Addresses of routed ports.
+    pub address: Vec<Address>,
+    /// Routes.
+    pub route: Vec<Route>,
+    /// Neighbours known from the start.
+    pub neighbor: Vec<Neighbor>,
 }
 
 /// Workers and control socket.
@@ -157,6 +168,8 @@ pub struct Port {
     /// memory source: bytes per frame, without the frame check sequence.
     #[serde(default = "size")]
     pub size: Spanned<usize>,
+    /// memory source: link address its packets are sent to; needed for a routed port to take them.
+    pub to_mac: Option<String>,
     /// memory source: packets per second; 0 for as fast as possible.
     #[serde(default)]
     pub rate_pps: u64,
@@ -260,7 +273,7 @@ pub enum Direction {
 pub struct Filter {
     /// Kind of filter.
     pub kind: String,
-    /// Port it is attached to.
+    /// Port it is attached to, or `ip` or `ip6`.
     pub port: Spanned<String>,
     /// What it sees.
     #[serde(default)]

@@ -1,6 +1,12 @@
 //! Which keys there are, and what may be written behind them. `model` has the same as types; a test holds the two
 //! against each other.
 
+use std::net::IpAddr;
+
+use nke_mbuf::wire::EtherAddr;
+
+use super::router::{address_and_length, network};
+
 /// What may be written behind a key.
 pub(super) enum Kind {
     /// Any text.
@@ -95,6 +101,7 @@ pub(super) const SECTIONS: &[Section] = &[
             may("flows", Number(0, U32)),
             may("size", Number(0, U32)),
             may("rate_pps", Number(0, I64)),
+            may("to_mac", TextThat(mac)),
             may("read", TextThat(file)),
             may("write", TextThat(file)),
             may("loop", Switch),
@@ -112,6 +119,37 @@ pub(super) const SECTIONS: &[Section] = &[
             may("cookie", Number(0, I64)),
             may("args", Args),
         ],
+    },
+    Section {
+        name: "router",
+        repeated: false,
+        keys: &[
+            may("host", Word(&["nke", "kernel"])),
+            may("v4_blocks", Number(0, U32)),
+            may("neighbors", Number(0, U32)),
+            may("reassembly_bytes", Number(0, I64)),
+            may("icmp_errors_per_second", Number(0, U32)),
+        ],
+    },
+    Section {
+        name: "address",
+        repeated: true,
+        keys: &[need("port", Text), need("address", TextThat(interface_address))],
+    },
+    Section {
+        name: "route",
+        repeated: true,
+        keys: &[
+            need("to", TextThat(prefix)),
+            may("via", TextThat(address)),
+            may("port", Text),
+            may("kind", Word(&["unicast", "blackhole", "unreachable", "prohibit"])),
+        ],
+    },
+    Section {
+        name: "neighbor",
+        repeated: true,
+        keys: &[need("port", Text), need("address", TextThat(address)), need("mac", TextThat(mac))],
     },
 ];
 
@@ -143,6 +181,32 @@ fn device(name: &str) -> Option<String> {
 fn netns(name: &str) -> Option<String> {
     let bad = matches!(name, "" | "." | "..") || name.len() > 255 || name.contains(['/', '\0']);
     bad.then(|| "a namespace is written as `ip netns list` shows it, without `/`".into())
+}
+
+fn interface_address(text: &str) -> Option<String> {
+    let fits = address_and_length(text).is_some_and(|(a, _)| !a.is_unspecified() && !a.is_multicast());
+    (!fits).then(|| "an address and the length of its network's prefix, as in 192.0.2.1/24".into())
+}
+
+fn prefix(text: &str) -> Option<String> {
+    match address_and_length(text) {
+        Some((address, length)) if network(address, length) == address => None,
+        Some((address, length)) => Some(format!(
+            "bits behind the prefix are set: the network is {}/{length}",
+            network(address, length)
+        )),
+        None => Some("a network, as in 198.51.100.0/24".into()),
+    }
+}
+
+fn address(text: &str) -> Option<String> {
+    let fits = text.parse::<IpAddr>().is_ok_and(|a| !a.is_unspecified() && !a.is_multicast());
+    (!fits).then(|| "an address of one host, as in 192.0.2.1".into())
+}
+
+fn mac(text: &str) -> Option<String> {
+    let fits = text.parse::<EtherAddr>().is_ok_and(EtherAddr::is_unicast);
+    (!fits).then(|| "a link address of one station, as in 02:00:00:00:00:01".into())
 }
 
 fn file(path: &str) -> Option<String> {

@@ -220,6 +220,7 @@ role = "sink"
 flows = 1
 size = 60
 rate_pps = 1
+to_mac = "02:00:00:00:00:01"
 read = "r"
 write = "w"
 loop = true
@@ -233,6 +234,24 @@ direction = "input"
 protocol = "ip"
 cookie = 1
 args = { a = "b", n = 1, s = true }
+[router]
+host = "kernel"
+v4_blocks = 1
+neighbors = 16
+reassembly_bytes = 131072
+icmp_errors_per_second = 0
+[[address]]
+port = "p"
+address = "192.0.2.1/24"
+[[route]]
+to = "0.0.0.0/0"
+via = "192.0.2.2"
+port = "p"
+kind = "unreachable"
+[[neighbor]]
+port = "p"
+address = "2001:db8::1"
+mac = "02:00:00:00:00:01"
 "#;
     let config: Config = toml::from_str(text).unwrap();
     let written: toml::Table = toml::from_str(&config.to_toml()).unwrap();
@@ -254,6 +273,54 @@ args = { a = "b", n = 1, s = true }
     assert_eq!(shape::check(table.get_mut()).complaints, []);
     let good = Config::parse(GOOD, "x").unwrap();
     assert_eq!(Config::parse(&good.to_toml(), "x").unwrap(), good);
+}
+
+/// Each line behind a good router is one mistake.
+#[test]
+fn mistakes_of_routers_are_named() {
+    let good = r#"
+[[port]]
+name = "a"
+kind = "memory"
+role = "source"
+[[port]]
+name = "b"
+kind = "memory"
+role = "sink"
+[router]
+[[address]]
+port = "a"
+address = "192.0.2.1/24"
+[[route]]
+to = "198.51.100.0/24"
+via = "192.0.2.2"
+"#;
+    assert_eq!(complaints(good), []);
+    let cases = [
+        ("[[address]]\nport = \"a\"\naddress = \"192.0.2.1/16\"", "NKE-CFG-005"),
+        ("[[address]]\nport = \"a\"\naddress = \"192.0.2.1\"", "NKE-CFG-003"),
+        ("[[address]]\nport = \"a\"\naddress = \"192.0.2.3/33\"", "NKE-CFG-003"),
+        ("[[address]]\nport = \"a\"\naddress = \"192.0.2.3/024\"", "NKE-CFG-003"),
+        ("[[address]]\nport = \"c\"\naddress = \"192.0.2.3/24\"", "NKE-CFG-004"),
+        ("[[route]]\nto = \"198.51.100.1/24\"\nport = \"b\"", "NKE-CFG-003"),
+        ("[[route]]\nto = \"198.51.100.0/24\"\nport = \"b\"", "NKE-CFG-005"),
+        ("[[route]]\nto = \"10.0.0.0/8\"", "NKE-CFG-007"),
+        ("[[route]]\nto = \"10.0.0.0/8\"\nvia = \"2001:db8::1\"", "NKE-CFG-006"),
+        ("[[route]]\nto = \"2001:db8::/32\"\nvia = \"fe80::1\"", "NKE-CFG-007"),
+        ("[[route]]\nto = \"10.0.0.0/8\"\nkind = \"blackhole\"\nport = \"b\"", "NKE-CFG-006"),
+        ("[[neighbor]]\nport = \"a\"\naddress = \"192.0.2.9\"\nmac = \"01:00:00:00:00:01\"", "NKE-CFG-003"),
+        ("[[wire]]\na = \"a\"\nb = \"b\"", "NKE-CFG-006"),
+    ];
+    for (line, id) in cases {
+        let found = complaints(&format!("{good}{line}\n"));
+        assert_eq!(found.iter().map(|c| c.0).collect::<Vec<_>>(), [id], "{line}: {found:?}");
+    }
+    let kernel = good.replace("[router]", "[router]\nhost = \"kernel\"");
+    assert_eq!(complaints(&kernel)[0].0, "NKE-CFG-006");
+    assert_eq!(complaints(&good.replace("[router]", ""))[0].0, "NKE-CFG-006");
+    let filter = "[[port]]\nname = \"a\"\nkind = \"memory\"\nrole = \"sink\"\n[[filter]]\nkind = \"k\"\nport = \"ip\"\n";
+    assert_eq!(complaints(filter)[0].0, "NKE-CFG-006");
+    assert_eq!(complaints(&format!("{filter}[router]\n")), []);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub fn run(demo: &MemoryDemo) -> io::Result<Result<Report, Fault>> {
     let (latency_out, latency) = bounded(1);
     let a = builder.plain_interface("source", "memory", 0);
     let b = builder.plain_interface("sink", "memory", 0);
-    let from = Source::new(FrameSet::udp(FLOWS, FRAME_BYTES), source.clone(), clock, true, 0);
+    let from = Source::new(FrameSet::udp(FLOWS, FRAME_BYTES, None), source.clone(), clock, true, 0);
     let from = builder.queue(a, 0, Box::new(from));
     let to = builder.queue(b, 0, Box::new(Sink::new(sink.clone(), 0, Some((clock, latency_out)))));
     builder.wire(from, to);

@@ -79,6 +79,14 @@ catalogue! {
     "NKE-EXT-007" Failed "no interface of this name", "it is misspelt", "see `nke show interfaces`";
     "NKE-EXT-008" Busy "too many filters are attached", "1024 at a time", "detach some";
     "NKE-EXT-009" Failed "a filter cannot be attached there", "interface filters go to interfaces, IP filters to `ip` or `ip6`", "name another place";
+    "NKE-IF-001" Busy "an interface, protocol, plumber or address is there already", "another one has this name or number", "use another one, or take that away first";
+    "NKE-IF-002" Busy "too many interfaces, protocols, plumbers, addresses or groups", "the message says of what, and how many there may be", "take some away";
+    "NKE-IF-003" Failed "an interface is not attached, or does not have that", "it is being detached, or was never attached; or no plumber fits it", "see `nke show interfaces`";
+    "NKE-IF-004" Failed "an interface cannot be like that", "the message says what is not valid", "see the message";
+    "NKE-IF-005" Failed "an interface refused a request", "its driver, a protocol or a filter said no", "the message says why";
+    "NKE-NET-001" Busy "a table of the IP layer is full", "the message says for what", "raise `v4_blocks` or `neighbors` of [router], or summarise routes";
+    "NKE-NET-002" Failed "a route leads nowhere", "its next router is on no network of ours, or it has none", "give the interface an address on the router's network, or name `port` in the route";
+    "NKE-NET-003" Failed "there is no such route", "it was removed already, or is another source's", "see `nke show routes`";
     "NKE-RT-001" Config "the pool does not fit", "rings and caches need more frames than `pool.frames`, or the size is not possible", "raise `pool.frames`, or make rings smaller";
     "NKE-RT-002" Busy "too many requests are waiting", "the control thread has 1024 to carry out", "try again";
     "NKE-RT-003" NotRunning "the dataplane has ended", "it was stopped meanwhile", "start it again";

@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 pub use catalogue::{CATALOGUE, Entry, Exit, entry};
 pub use more::more;
 
+use nke_filters::IfError;
+
 use crate::arena::ArenaError;
 use crate::fault::Fault;
+use crate::inet::InetError;
 use crate::port::xdp_open::OpenError;
 
 /// An error with an entry in the catalogue.
@@ -89,6 +92,16 @@ impl From<Fault> for Error {
             Fault::WrongLayer(..) => "NKE-EXT-009",
             Fault::NoInterface(_) => "NKE-EXT-007",
             Fault::TooMany(_) => "NKE-EXT-008",
+            Fault::Interface(IfError::NameTaken(_) | IfError::Exists) => "NKE-IF-001",
+            Fault::Interface(IfError::Full(..)) => "NKE-IF-002",
+            Fault::Interface(IfError::NotAttached) => "NKE-IF-003",
+            Fault::Interface(IfError::Invalid(_)) => "NKE-IF-004",
+            Fault::Interface(IfError::NotSupported | IfError::Refused(_)) => "NKE-IF-005",
+            Fault::Inet(
+                InetError::RoutesFull(_) | InetError::GroupsFull(_) | InetError::NeighborsFull(_),
+            ) => "NKE-NET-001",
+            Fault::Inet(InetError::NoSuchRouter(..) | InetError::NoNextHop(_)) => "NKE-NET-002",
+            Fault::Inet(InetError::NoRoute(_)) => "NKE-NET-003",
             Fault::Overloaded => "NKE-RT-002",
             Fault::Ended => "NKE-RT-003",
             Fault::WouldDeadlock | Fault::Timeout => "NKE-RT-004",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use nke_filters::{Counter, PerWorker};
+use nke_mbuf::wire::EtherAddr;
 use nke_mbuf::{Burst, Cache};
 
 use super::frames::udp_frame;
@@ -27,14 +28,24 @@ pub struct FrameSet {
 const SLOT_BYTES: usize = 64;
 
 impl FrameSet {
-    /// UDP frames of `len` bytes without the frame check sequence, of `flows` different flows. `len` is raised to the
-    /// 42 bytes of the headers if need be.
-    pub fn udp(flows: usize, len: usize) -> FrameSet {
-        let (count, len) = (flows.max(1), len.max(42));
+    /// UDP frames of `len` bytes without the frame check sequence, of `flows` different flows, to the station `to` or one
+    /// that does not matter. `len` is raised to the 42 bytes of the headers if need be.
+    pub fn udp(flows: usize, len: usize, to: Option<EtherAddr>) -> FrameSet {
+        FrameSet::made(flows, len.max(42), |frame, flow| {
+            udp_frame(frame, flow);
+            if let Some(to) = to {
+                frame[..6].copy_from_slice(&to.0);
+            }
+        })
+    }
+
+    /// `count` frames of `len` bytes, each filled by `make` with its number.
+    pub fn made(count: usize, len: usize, make: impl Fn(&mut [u8], u32)) -> FrameSet {
+        let count = count.max(1);
         let stride = len.next_multiple_of(SLOT_BYTES);
         let mut bytes = vec![0; count * stride].into_boxed_slice();
         for (flow, slot) in bytes.chunks_exact_mut(stride).enumerate() {
-            udp_frame(&mut slot[..len], flow as u32);
+            make(&mut slot[..len], flow as u32);
         }
         FrameSet { bytes, stride, len, count }
     }

@@ -13,6 +13,8 @@ use nke_mbuf::Cache;
 use super::af_xdp::{XdpQueue, XdpTally};
 use crate::arena::Arena;
 use crate::ifnet::Telemetry;
+use nke_mbuf::wire::EtherAddr;
+
 use crate::netdev;
 
 /// How to open a device.
@@ -117,6 +119,10 @@ pub struct XdpPort {
     pub hold: Hold,
     /// What is known of it once and for all.
     pub facts: Vec<(&'static str, String)>,
+    /// The device's link address.
+    pub mac: EtherAddr,
+    /// The device's MTU.
+    pub mtu: u32,
     /// Counters of its queues.
     pub tallies: Vec<Arc<XdpTally>>,
 }
@@ -180,6 +186,7 @@ fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort,
         ..SocketConfig::default()
     };
     let mtu = if_error(device, netdev::mtu(device))?;
+    let mac = EtherAddr(if_error(device, netdev::mac(device))?);
     let mut queues = Vec::new();
     let mut facts = vec![("device", device.clone()), ("queues", options.queues.to_string())];
     for queue in 0..options.queues {
@@ -203,7 +210,7 @@ fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort,
     facts.push(("mtu", mtu.to_string()));
     facts.push(("memory", arena.backing().into()));
     let tallies = queues.iter().map(XdpQueue::tally).collect();
-    Ok(XdpPort { queues, hold: Hold { link, program, _promiscuous: promiscuous }, facts, tallies })
+    Ok(XdpPort { queues, hold: Hold { link, program, _promiscuous: promiscuous }, facts, mac, mtu, tallies })
 }
 
 fn if_error<T>(device: &str, result: io::Result<T>) -> Result<T, OpenError> {

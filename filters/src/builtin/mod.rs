@@ -1,29 +1,45 @@
 //! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
 
 pub mod acl;
+pub mod cipher;
+mod clock;
 mod count;
 mod drop;
 mod mirror;
+pub mod policer;
 
 use std::sync::Arc;
 
 pub use acl::Acl;
+pub use cipher::Cipher;
 pub use count::Count;
 pub use drop::Drop;
 pub use mirror::Mirror;
+pub use policer::Policer;
 
 use crate::expr::Expr;
 use crate::ip::IpFilterKind;
 use crate::kind::{Args, CreateError, FilterKind};
 
-/// All of them, to be registered.
+/// All kinds of interface filters, to be registered.
 pub fn all() -> Vec<Arc<dyn FilterKind>> {
-    vec![Arc::new(Count), Arc::new(Drop), Arc::new(Mirror)]
+    vec![
+        // One line for each.
+        Arc::new(Cipher),
+        Arc::new(Count),
+        Arc::new(Drop),
+        Arc::new(Mirror),
+        Arc::new(Policer),
+    ]
 }
 
-/// All IP filters, to be registered.
+/// All kinds of IP filters.
 pub fn all_ip() -> Vec<Arc<dyn IpFilterKind>> {
-    vec![Arc::new(Acl)]
+    vec![
+        // One line for each.
+        Arc::new(Acl),
+        Arc::new(Policer),
+    ]
 }
 
 /// The argument `match`, as an expression; `None` when it is not given.

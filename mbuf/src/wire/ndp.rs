@@ -70,7 +70,7 @@ impl<T: AsRef<[u8]>> Ndp<T> {
 
     /// Walks the options.
     pub fn options(&self) -> NdpOptions<'_> {
-        NdpOptions(cut(self.0.as_ref(), HEADER_LEN, usize::MAX))
+        NdpOptions::new(cut(self.0.as_ref(), HEADER_LEN, usize::MAX))
     }
 
     /// The first link-layer address option of this kind. Fails on any malformed option, as section 7.1 demands.
@@ -139,6 +139,13 @@ pub struct NdpOption<'a> {
 /// [`WireError::Option`] once, and the walk is over.
 #[derive(Clone, Debug)]
 pub struct NdpOptions<'a>(&'a [u8]);
+
+impl<'a> NdpOptions<'a> {
+    /// `area` is everything behind the fixed part of the message, which is longer in router discovery and redirects.
+    pub const fn new(area: &'a [u8]) -> Self {
+        Self(area)
+    }
+}
 
 impl<'a> Iterator for NdpOptions<'a> {
     type Item = Result<NdpOption<'a>, WireError>;

@@ -233,7 +233,7 @@ fn may_answer_v4(mbuf: &Mbuf) -> Result<Ipv4Addr, Suppressed> {
 
 /// Whether the address is that of one host: not of a network, a group or the reserved class, nor (unless the packet
 /// never left us) a loopback address.
-pub(super) fn is_one_host_v4(addr: Ipv4Addr, looped: bool) -> bool {
+pub(crate) fn is_one_host_v4(addr: Ipv4Addr, looped: bool) -> bool {
     match addr.octets()[0] {
         0 => false,
         127 => looped,

@@ -33,22 +33,35 @@ impl Default for Limits {
 }
 
 /// A token is a thousand of these, so that a rate per second is one per millisecond.
-const TOKEN: u64 = 1000;
+pub(crate) const TOKEN: u64 = 1000;
 
+/// A token bucket.
 #[derive(Clone, Copy)]
-struct Bucket {
+pub(crate) struct Bucket {
     tokens: u64,
     filled_ms: u64,
 }
 
 impl Bucket {
-    fn fill(&mut self, now_ms: u64, per_second: u32, depth: u64) {
+    /// A full one: `burst` tokens.
+    pub(crate) fn full(burst: u32) -> Bucket {
+        Bucket { tokens: u64::from(burst) * TOKEN, filled_ms: 0 }
+    }
+
+    /// What is in it, in thousandths of a token.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Adds what has come since the last time; `depth` is in thousandths.
+    pub(crate) fn fill(&mut self, now_ms: u64, per_second: u32, depth: u64) {
         let elapsed = now_ms.saturating_sub(self.filled_ms);
         self.filled_ms = self.filled_ms.max(now_ms);
         self.tokens = elapsed.saturating_mul(per_second.into()).saturating_add(self.tokens).min(depth);
     }
 
-    fn take(&mut self) -> bool {
+    /// Takes one token, if there is one.
+    pub(crate) fn take(&mut self) -> bool {
         let left = self.tokens.checked_sub(TOKEN);
         self.tokens = left.unwrap_or(self.tokens);
         left.is_some()
@@ -69,15 +82,14 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// `key` is random.
     pub fn new(limits: Limits, key: [u64; 2]) -> RateLimiter {
-        let full = |burst: u32| Bucket { tokens: u64::from(burst) * TOKEN, filled_ms: 0 };
         let count = limits.destinations.clamp(1, 1 << 20).next_power_of_two();
         let mut limiter = RateLimiter {
             limits,
             hash: KeyedHash::new(key),
-            all: full(limits.burst),
+            all: Bucket::full(limits.burst),
             depth: 0,
             draws: 0,
-            destinations: vec![full(limits.destination_burst); count as usize].into(),
+            destinations: vec![Bucket::full(limits.destination_burst); count as usize].into(),
         };
         limiter.draw();
         limiter

@@ -5,12 +5,13 @@
 
 mod echo;
 mod error;
-mod limit;
+pub(crate) mod limit;
 mod quoted;
 #[cfg(test)]
 mod tests;
 
 pub use echo::{NotEcho, echo_reply};
+pub(crate) use error::is_one_host_v4;
 pub use error::{ErrorV4, ErrorV6, Suppressed, error_v4, error_v6};
 pub use limit::{Limits, RateLimiter};
 pub use quoted::{PMTU_FLOOR_V4, PMTU_FLOOR_V6, Quoted, quoted};

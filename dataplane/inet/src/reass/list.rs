@@ -1,43 +1,48 @@
 //! Doubly linked lists through an array: what is first in line is found, and anything taken out, in constant time.
 
 /// No index.
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// An element's neighbours in one list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     prev: u32,
     next: u32,
 }
 
 impl Link {
-    pub(super) const UNLINKED: Link = Link { prev: NONE, next: NONE };
+    pub(crate) const UNLINKED: Link = Link { prev: NONE, next: NONE };
+
+    /// The element after this one.
+    pub(crate) fn next(self) -> Option<u32> {
+        (self.next != NONE).then_some(self.next)
+    }
 }
 
 /// An array whose elements have links.
-pub(super) trait Linked {
+pub(crate) trait Linked {
     /// The links of element `at`.
     fn link(&mut self, at: u32) -> &mut Link;
 }
 
 /// First and last of a list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct List {
+pub(crate) struct List {
     head: u32,
     tail: u32,
 }
 
 impl List {
-    pub(super) const EMPTY: List = List { head: NONE, tail: NONE };
+    pub(crate) const EMPTY: List = List { head: NONE, tail: NONE };
 
     /// The element longest in the list.
     #[inline]
-    pub(super) fn oldest(&self) -> Option<u32> {
+    pub(crate) fn oldest(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }
 
     #[inline]
-    pub(super) fn push_back(&mut self, links: &mut impl Linked, at: u32) {
+    pub(crate) fn push_back(&mut self, links: &mut impl Linked, at: u32) {
         *links.link(at) = Link { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = at,
@@ -47,7 +52,7 @@ impl List {
     }
 
     #[inline]
-    pub(super) fn remove(&mut self, links: &mut impl Linked, at: u32) {
+    pub(crate) fn remove(&mut self, links: &mut impl Linked, at: u32) {
         let Link { prev, next } = std::mem::replace(links.link(at), Link::UNLINKED);
         match prev {
             NONE => self.head = next,

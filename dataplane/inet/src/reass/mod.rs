@@ -21,7 +21,7 @@ mod finish;
 pub mod harness;
 pub(crate) mod hash;
 mod key;
-mod list;
+pub(crate) mod list;
 mod outcome;
 pub(crate) mod piece;
 mod shares;

@@ -156,10 +156,10 @@ impl<A: Packets> Filter<A> {
     }
 
     /// A burst sees one table from its first packet to its last.
-    fn run(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
+    fn run(&self, worker: usize, batch: &mut Batch<'_>) {
         let before = batch.len() as u64;
-        self.table.read(cx.worker, |table| self.judge(table, cx.worker, batch));
-        let tally = self.tally.of(cx.worker);
+        self.table.read(worker, |table| self.judge(table, worker, batch));
+        let tally = self.tally.of(worker);
         let denied = before - batch.len() as u64;
         tally.denied.add(denied);
         tally.permitted.add(before - denied);
@@ -244,19 +244,19 @@ impl<A: Packets> IpFilter for Filter<A> {
     }
 
     fn prerouting(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.run(cx, batch);
+        self.run(cx.worker, batch);
     }
 
     fn input(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.run(cx, batch);
+        self.run(cx.worker, batch);
     }
 
     fn forward(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.run(cx, batch);
+        self.run(cx.worker, batch);
     }
 
     fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.run(cx, batch);
+        self.run(cx.worker, batch);
     }
 
     fn tick(&self) {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
-use nke_mbuf::{Burst, Cache, Mbuf, Owner, Pool, PoolConfig, Region};
+use nke_mbuf::{Burst, Mbuf, Owner, Pool, PoolConfig, Region};
 
 use super::*;
-use crate::{ArgValue, AttachId, Cookie, IfIndex, Removed};
+use crate::{ArgValue, Removed};
 
 const REASONS: [&str; 3] = ["acl:deny", "acl:default", "acl:fragment"];
 
@@ -59,19 +59,14 @@ fn ports(sport: u16, dport: u16, len: usize, flags: u8) -> Vec<u8> {
 }
 
 /// The reason each packet was dropped for, or `-`.
-fn judge<A: Packets>(
-    filter: &Filter<A>,
-    pool: &Pool,
-    packets: impl IntoIterator<Item = Mbuf>,
-) -> Vec<&'static str> {
-    let (mut cache, mut removed) = (Cache::new(pool), Removed::default());
+fn judge<A: Packets>(filter: &Filter<A>, packets: impl IntoIterator<Item = Mbuf>) -> Vec<&'static str> {
+    let mut removed = Removed::default();
     let mut verdicts = Vec::new();
     for packet in packets {
         let mut burst = Burst::new();
         burst.push(packet).unwrap();
         let mut batch = Batch::new(&mut burst, 1, &mut removed, Owner(20));
-        let mut cx = Cx::new(IfIndex::NONE, AttachId(1), Cookie(0), 1, &mut cache, Owner(20));
-        filter.forward(&mut cx, &mut batch);
+        filter.run(1, &mut batch);
         verdicts.push(removed.pop().map_or("-", |(_, reason)| REASONS[reason.index()]));
     }
     verdicts
@@ -93,7 +88,6 @@ fn rules_decide_and_are_counted() {
     ssh.set_rcvif(7);
     let verdicts = judge(
         &filter,
-        &pool,
         [
             ssh,
             four(&pool, a, b, Protocol::TCP, &ports(9, 22, 20, 2)),
@@ -118,7 +112,7 @@ fn rules_decide_and_are_counted() {
     );
 
     let open = create::<u32>(&[("rule", ""), ("default", "permit"), ("hook", "output, prerouting")]).unwrap();
-    assert_eq!(judge(&open, &pool, [four(&pool, a, b, Protocol::UDP, &[])]), ["-"]);
+    assert_eq!(judge(&open, [four(&pool, a, b, Protocol::UDP, &[])]), ["-"]);
     assert_eq!(open.hooks(), IpHooks::NONE.with(IpHook::Output).with(IpHook::Prerouting));
     assert_eq!(filter.hooks(), IpHooks::NONE.with(IpHook::Input).with(IpHook::Forward));
 }
@@ -139,7 +133,6 @@ fn fragments() {
         let filter = create::<u32>(&[("rule", text), ("fragments", mode)]).unwrap();
         let verdicts = judge(
             &filter,
-            &pool,
             [
                 piece(Protocol::UDP, 0, true, &ports(53, 53, 16, 0)),
                 piece(Protocol::UDP, 16, false, &ports(53, 53, 16, 0)),
@@ -177,7 +170,6 @@ fn behind_extension_headers_and_over_segments() {
     };
     let verdicts = judge(
         &filter,
-        &pool,
         [
             six(&pool, Protocol::TCP, &tcp),
             six(&pool, Protocol::DEST_OPTIONS, &options(Protocol::TCP, &tcp)),
@@ -258,17 +250,17 @@ fn a_file_is_read_again_when_it_changes() {
         filter.tick();
         ["reloads", "reload_errors", "reload_error_line"].map(|name| figure(filter, name))
     };
-    assert_eq!((state(&filter), judge(&filter, &pool, packet())), ([0, 0, 0], vec!["-"]));
+    assert_eq!((state(&filter), judge(&filter, packet())), ([0, 0, 0], vec!["-"]));
     file.write("deny");
-    assert_eq!((state(&filter), judge(&filter, &pool, packet())), ([1, 0, 0], vec!["acl:deny"]));
+    assert_eq!((state(&filter), judge(&filter, packet())), ([1, 0, 0], vec!["acl:deny"]));
     file.write("permit\ndany");
-    assert_eq!((state(&filter), judge(&filter, &pool, packet())), ([1, 1, 2], vec!["acl:deny"]));
+    assert_eq!((state(&filter), judge(&filter, packet())), ([1, 1, 2], vec!["acl:deny"]));
     assert!(filter.last_error().unwrap().cause.contains(":2:1: a line starts"));
     assert_eq!(state(&filter), [1, 1, 2], "not looked at again");
     std::fs::remove_file(&file.0).unwrap();
     assert_eq!((state(&filter), state(&filter)), ([1, 2, 0], [1, 2, 0]));
     file.write("permit");
-    assert_eq!((state(&filter), judge(&filter, &pool, packet())), ([2, 2, 0], vec!["-"]));
+    assert_eq!((state(&filter), judge(&filter, packet())), ([2, 2, 0], vec!["-"]));
     assert!(filter.last_error().is_none());
     assert_eq!(filter.hits(), [("permit".to_owned(), 1)]);
 }
@@ -286,7 +278,7 @@ fn every_burst_sees_one_whole_table() {
             let (filter, done, seen, mixed) = (&filter, &done, &seen, &mixed);
             scope.spawn(move || {
                 let pool = pool();
-                let (mut cache, mut removed) = (Cache::new(&pool), Removed::default());
+                let mut removed = Removed::default();
                 while !done.load(Ordering::Relaxed) {
                     let mut burst = Burst::new();
                     for i in 0..16u8 {
@@ -294,9 +286,7 @@ fn every_burst_sees_one_whole_table() {
                         burst.push(four(&pool, from, [9; 4], Protocol::UDP, &[0; 8])).unwrap();
                     }
                     let mut batch = Batch::new(&mut burst, 0xffff, &mut removed, Owner(20));
-                    let mut cx =
-                        Cx::new(IfIndex::NONE, AttachId(1), Cookie(0), worker, &mut cache, Owner(20));
-                    filter.forward(&mut cx, &mut batch);
+                    filter.run(worker, &mut batch);
                     let gone = batch.gone();
                     mixed.fetch_add(usize::from(gone != 0xaaaa && gone != 0x5555), Ordering::Relaxed);
                     seen[usize::from(gone == 0x5555)].fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,122 @@
+//! The sections of a router: what ports without a wire do with packets of IP.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// Ports without a wire route.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Router {
+    /// Who has addresses, resolves neighbours and answers.
+    pub host: RouterHost,
+    /// Second-level blocks of the IPv4 table: prefixes longer than /24 take one for each /24 they are in.
+    pub v4_blocks: Spanned<u32>,
+    /// Neighbours at most.
+    pub neighbors: Spanned<u32>,
+    /// Bytes that fragments waiting for the rest may hold, in frames.
+    pub reassembly_bytes: Spanned<u64>,
+    /// ICMP errors per second at most.
+    pub icmp_errors_per_second: Spanned<u32>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Router {
+            host: RouterHost::Nke,
+            v4_blocks: Spanned::new(0..0, 4096),
+            neighbors: Spanned::new(0..0, 4096),
+            reassembly_bytes: Spanned::new(0..0, 4 << 20),
+            icmp_errors_per_second: Spanned::new(0..0, 1000),
+        }
+    }
+}
+
+/// Who is the host on the routed devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouterHost {
+    /// NKE itself: addresses, routes and neighbours of this file.
+    #[default]
+    Nke,
+    /// The kernel: NKE forwards what is not for one of its addresses by its routes and neighbours, which it follows; all
+    /// else the kernel gets.
+    Kernel,
+}
+
+/// An address of a port, and the network it is in.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The port.
+    pub port: Spanned<String>,
+    /// Address and length of the network's prefix: `192.0.2.1/24`.
+    pub address: Spanned<String>,
+}
+
+/// A route.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Where to: `198.51.100.0/24`.
+    pub to: Spanned<String>,
+    /// The next router.
+    pub via: Option<Spanned<String>>,
+    /// The port; needed without `via`, or when `via` is link-local.
+    pub port: Option<Spanned<String>>,
+    /// What to do.
+    #[serde(default)]
+    pub kind: RouteKind,
+}
+
+/// What a route does with packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteKind {
+    /// Forwards them.
+    #[default]
+    Unicast,
+    /// Drops them.
+    Blackhole,
+    /// Drops them and says that the host is unreachable.
+    Unreachable,
+    /// Drops them and says that an administrator forbids it.
+    Prohibit,
+}
+
+/// A neighbour that need not be asked for its address.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbor {
+    /// The port it is at.
+    pub port: Spanned<String>,
+    /// Its address.
+    pub address: Spanned<String>,
+    /// Its link address: `02:00:00:00:00:01`.
+    pub mac: Spanned<String>,
+}
+
+/// An address with the length of a prefix, as in `192.0.2.1/24`.
+pub fn address_and_length(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    // No signs, no leading zeros.
+    let length = length.parse().ok().filter(|n: &u8| *n <= most && length == n.to_string())?;
+    Some((address, length))
+}
+
+/// The network `address` is in: its first `length` bits, the rest zero.
+pub fn network(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(a) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((u32::from(a) & mask).into())
+        }
+        IpAddr::V6(a) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((u128::from(a) & mask).into())
+        }
+    }
+}

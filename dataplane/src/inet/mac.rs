@@ -1,0 +1,67 @@
+//! Link addresses as the path compares and writes them.
+
+use nke_mbuf::wire::EtherAddr;
+
+/// A link address in the low 48 bits of a word, first byte lowest.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Mac(u64);
+
+const BITS: u64 = 0xffff_ffff_ffff;
+
+impl Mac {
+    /// The first address of an Ethernet header.
+    #[inline(always)]
+    pub fn destination(header: &[u8; 14]) -> Mac {
+        let [a, b, c, d, e, f, g, h, ..] = *header;
+        Mac(u64::from_le_bytes([a, b, c, d, e, f, g, h]) & BITS)
+    }
+
+    /// The address in the low 48 bits of a word.
+    #[inline(always)]
+    pub fn from_bits(bits: u64) -> Mac {
+        Mac(bits & BITS)
+    }
+
+    /// The address in the low 48 bits of a word, the others zero.
+    #[inline(always)]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Its bytes.
+    #[inline(always)]
+    pub fn bytes(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// Whether it is a group's.
+    #[inline(always)]
+    pub fn is_group(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// Whether it is everybody's.
+    #[inline(always)]
+    pub fn is_broadcast(self) -> bool {
+        self.0 == BITS
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    fn from([a, b, c, d, e, f]: [u8; 6]) -> Mac {
+        Mac(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+impl From<EtherAddr> for Mac {
+    fn from(address: EtherAddr) -> Mac {
+        Mac::from(address.0)
+    }
+}
+
+impl From<Mac> for EtherAddr {
+    fn from(mac: Mac) -> EtherAddr {
+        EtherAddr(mac.bytes())
+    }
+}

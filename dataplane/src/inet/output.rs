@@ -1,0 +1,142 @@
+//! Out of the layer: the output hook, fragmentation, the neighbour, the link.
+
+use std::net::IpAddr;
+
+use nke_filters::{AttachId, Family, IpHook, Target};
+use nke_inet::fragment::{FragError, fragment_v4, fragment_v6};
+use nke_inet::icmp::{ErrorV4, ErrorV6};
+use nke_mbuf::{Burst, Flags, Mbuf};
+
+use super::mac::Mac;
+use super::pending::NextHop;
+use super::reasons;
+use super::route::destination;
+use super::stage::{Path, places};
+use super::tables::{Adjacency, Way};
+use crate::drop::{FRAG_TOO_MANY, IF_DOWN, LOOPED, NEIGHBOR_UNRESOLVED, NO_ROUTE, TOO_BIG};
+
+impl Path<'_> {
+    /// Sends the packets at the places of `mask` on their ways, which stand beside the burst.
+    #[inline]
+    pub(super) fn ip_output(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
+        mask = self.filters(family, IpHook::Output, mask, after);
+        for place in places(mask) {
+            let Some(mbuf) = self.burst.take(place) else { continue };
+            match self.inet.way_of[place] {
+                Way::Via(id) => match self.inet.tables.adjacency(id) {
+                    Some(Adjacency { mac, out }) => self.fit(mbuf, family, mac, out),
+                    None => self.unresolved(mbuf, family, id),
+                },
+                Way::Link(out) => self.on_link(mbuf, family, out),
+                // Only packets with a way out get here.
+                _ => self.drop(mbuf, NO_ROUTE),
+            }
+        }
+    }
+
+    /// Sends a packet made here. It is routed, and seen by output filters; with `after`, by those behind that one.
+    pub(super) fn originate(&mut self, family: Family, mbuf: Mbuf, after: Option<AttachId>) {
+        let way = self.way_to(family, &mbuf);
+        if way == Way::Local {
+            return self.loop_back(mbuf, after);
+        }
+        if !matches!(way, Way::Via(_) | Way::Link(_)) {
+            // Made here: nobody is told.
+            return self.drop(mbuf, NO_ROUTE);
+        }
+        // The burst may be in use by the step that calls: one of its own, then.
+        let mut own = std::mem::take(&mut self.inet.spare);
+        std::mem::swap(self.burst, &mut own);
+        let full = self.burst.push(mbuf);
+        debug_assert!(full.is_ok(), "the spare burst is empty");
+        let kept = self.inet.way_of[0];
+        self.inet.way_of[0] = way;
+        self.hook.status.inet.originated.add(1);
+        self.ip_output(family, 1, after);
+        self.inet.way_of[0] = kept;
+        self.burst.compact();
+        std::mem::swap(self.burst, &mut own);
+        self.inet.spare = own;
+    }
+
+    /// A packet made here for an address of ours: received, in the next step of this round.
+    #[cold]
+    fn loop_back(&mut self, mut mbuf: Mbuf, after: Option<AttachId>) {
+        mbuf.flags_mut().insert(Flags::LOOP);
+        if let Err(refused) = self.hook.requeue.push(Target::IpInput(after), mbuf) {
+            self.drop(refused.into_mbuf(), LOOPED);
+        }
+    }
+
+    /// The neighbour a route names has not answered yet.
+    #[cold]
+    fn unresolved(&mut self, mbuf: Mbuf, family: Family, id: u32) {
+        match self.inet.tables.neighbor(id) {
+            Some((out, address)) => self.hold(mbuf, family, NextHop { out, address, id: Some(id) }),
+            None => self.drop(mbuf, NEIGHBOR_UNRESOLVED),
+        }
+    }
+
+    /// The destination itself is on the link.
+    #[cold]
+    fn on_link(&mut self, mbuf: Mbuf, family: Family, out: u16) {
+        let snapshot = self.snapshot;
+        let Some(link) = snapshot.links.get(usize::from(out)).filter(|link| link.up) else {
+            return self.drop(mbuf, IF_DOWN);
+        };
+        let address = destination(family, &mbuf);
+        match address {
+            _ if !link.resolves() => self.fit(mbuf, family, Mac::default(), out),
+            // RFC 1112 section 6.4, RFC 2464 section 7.
+            IpAddr::V4(group) if group.is_multicast() => {
+                let [_, b, c, d] = group.octets();
+                self.fit(mbuf, family, Mac::from([0x01, 0x00, 0x5e, b & 0x7f, c, d]), out);
+            }
+            IpAddr::V6(group) if group.is_multicast() => {
+                let [.., a, b, c, d] = group.octets();
+                self.fit(mbuf, family, Mac::from([0x33, 0x33, a, b, c, d]), out);
+            }
+            IpAddr::V4(all) if all.is_broadcast() => self.fit(mbuf, family, Mac::from([0xff; 6]), out),
+            _ => self.hold(mbuf, family, NextHop { out, address, id: None }),
+        }
+    }
+
+    /// Sends the packet, cut to what the link takes.
+    #[inline]
+    pub(super) fn fit(&mut self, mbuf: Mbuf, family: Family, to: Mac, out: u16) {
+        let mtu = self.snapshot.links[usize::from(out)].mtu as usize;
+        if mbuf.len() <= mtu {
+            return self.send(mbuf, family, to, out);
+        }
+        self.too_big(mbuf, family, to, out, mtu);
+    }
+
+    #[cold]
+    fn too_big(&mut self, mbuf: Mbuf, family: Family, to: Mac, out: u16, mtu: usize) {
+        let (mut pieces, mut over) = (Burst::new(), 0);
+        let cache = &mut *self.hook.cache;
+        // More than a burst: a small MTU, and a datagram of tens of kilobytes. The rest goes home as it is dropped.
+        let emit = |piece| over += u64::from(pieces.push(piece).is_err());
+        let outcome = match family {
+            Family::V4 => fragment_v4(mbuf, mtu, cache, emit),
+            // Routers do not fragment: only what we put together, or made, may be cut.
+            Family::V6 if mbuf.is_contiguous() => Err((mbuf, FragError::NeedFrag(mtu))),
+            Family::V6 => {
+                let ident = self.inet.next_ident();
+                fragment_v6(mbuf, mtu, ident, cache, emit)
+            }
+        };
+        self.hook.status.drops[FRAG_TOO_MANY.index()].add(over);
+        self.hook.status.inet.fragments_made.add(pieces.len() as u64);
+        pieces.take_first(usize::MAX, |piece| self.send(piece, family, to, out));
+        let Err((mbuf, error)) = outcome else { return };
+        if let FragError::NeedFrag(mtu) = error {
+            match family {
+                Family::V4 => self.icmp_error_v4(&mbuf, ErrorV4::FragmentationNeeded { mtu: mtu as u16 }),
+                Family::V6 => self.icmp_error_v6(&mbuf, ErrorV6::PacketTooBig { mtu: mtu as u32 }),
+            }
+            return self.drop(mbuf, TOO_BIG);
+        }
+        self.drop(mbuf, reasons::of_fragmenting(error));
+    }
+}

@@ -1,0 +1,7 @@
+//! The IP layer on a running dataplane, over rings in memory. Each test ends with the account: every frame home, nothing
+//! on the ledger.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+mod bed;
+mod forward;
+mod neighbors;
