@@ -171,6 +171,38 @@ pub fn keys(random: &mut Random, rules: &[Rule<u32>], count: usize) -> Vec<Key<u
     keys
 }
 
+/// A list of `count` rules that none of `flows` packets matches, and one behind it that all do: what is left of a packet's
+/// way through a list when all of it was in vain. Destinations are in the network the rules are about.
+pub fn unmatched(random: &mut Random, count: usize, flows: usize) -> (Vec<Rule<u32>>, Vec<Key<u32>>) {
+    let near = |random: &mut Random| 0xc612_0000 | random.next() as u32 & 0xffff;
+    let mut rules: Vec<_> = (0..count)
+        .map(|_| {
+            let src = (11 + random.below(179) as u32) << 24 | (random.next() as u32 & 0x00ff_ff00);
+            let dports =
+                [Span::one(80), Span::one(443), Span::one(53), Span::new(1, 1023), Span::new(8000, 8100)];
+            Rule {
+                src: Span::prefix(src, random.pick(&[16, 20, 24, 28])),
+                dst: Span::prefix(near(random), random.pick(&[20, 24, 32])),
+                dport: random.pick(&dports),
+                protocol: Some(random.pick(&[6, 17])),
+                ..Rule::ANY
+            }
+        })
+        .collect();
+    rules.push(Rule::ANY);
+    let key = |_| Key {
+        src: 0x0a00_0000 | random.next() as u32 & 0xffff,
+        dst: near(random),
+        sport: 1024 + random.below(64512) as u16,
+        dport: 1024 + random.below(64512) as u16,
+        protocol: 17,
+        upper: true,
+        flags: 0,
+        rcvif: 1,
+    };
+    (rules, (0..flows).map(key).collect())
+}
+
 /// Where the IPv4 addresses of a list are in its IPv6 counterpart: 2001:db8:A.B.C.D::/64.
 fn six(address: u32) -> u128 {
     0x2001_0db8 << 96 | u128::from(address) << 64

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use classify::{Address, Classifier, Key, MISS, Rule, Span};
-use generate::{Random, Style, key6, keys, oracle, rule6, rules};
+use generate::{Random, Style, key6, keys, oracle, rule6, rules, unmatched};
 use nke_filters::builtin::acl::classify;
 
 /// Nanoseconds per key, the best of seven passes.
@@ -80,7 +80,7 @@ fn main() {
         std::fs::write(file, l3fwd_acl(&rules(&mut random, Style::Acl, count))).unwrap();
         return;
     }
-    for style in Style::ALL.into_iter().take(args.len().max(1)) {
+    for style in Style::ALL {
         for count in [10, 100, 1000, 10_000] {
             let list = rules(&mut random, style, count);
             let packets = keys(&mut random, &list, 65536);
@@ -89,6 +89,10 @@ fn main() {
             let packets: Vec<_> = packets.iter().map(|key| key6(&mut random, key)).collect();
             measure(&format!("IPv6 {style:?}"), &six, &packets);
         }
+    }
+    for count in [100, 1000, 10_000] {
+        let (list, packets) = unmatched(&mut random, count, 65536);
+        measure("IPv4, only the last", &list, &packets);
     }
     let list = rules(&mut random, Style::Acl, 65536);
     let packets = keys(&mut random, &list, 65536);
