@@ -36,6 +36,7 @@ mod ledger;
 mod per_worker;
 mod protocol;
 mod requeue;
+mod swap;
 mod verdict;
 
 pub use batch::{Batch, Removed};
@@ -54,4 +55,5 @@ pub use protocol::{
     ProtocolSpec,
 };
 pub use requeue::{INJECTIONS_MAX, REQUEUE_MAX, Requeue, Target};
+pub use swap::Swap;
 pub use verdict::{DropClass, DropReason, REASONS_MAX};

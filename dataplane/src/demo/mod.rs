@@ -41,6 +41,9 @@ pub fn register_builtin(control: &Control) -> Result<(), Fault> {
     for kind in builtin::all() {
         control.register(kind)?.wait(PATIENCE)?;
     }
+    for kind in builtin::all_ip() {
+        control.register_ip(kind)?.wait(PATIENCE)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
 
+pub mod acl;
 pub mod cipher;
-mod clock;
 mod conntrack;
 mod count;
 mod drop;
@@ -11,6 +11,7 @@ pub mod policer;
 
 use std::sync::Arc;
 
+pub use acl::Acl;
 pub use cipher::Cipher;
 pub use conntrack::Conntrack;
 pub use count::Count;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Arc<dyn FilterKind>> {
 pub fn all_ip() -> Vec<Arc<dyn IpFilterKind>> {
     vec![
         // One line for each.
+        Arc::new(Acl),
         Arc::new(Conntrack),
         Arc::new(Nat),
         Arc::new(Policer),

@@ -28,7 +28,6 @@ pub use frame::{ETHERTYPE, IDS, LANES_MAX, NUMBERS_MAX, OVERHEAD_BYTES};
 pub use key::{KEY_BYTES, PresharedKey};
 pub use window::WINDOW_MIN;
 
-use super::clock::now_ms;
 use crate::{
     Args, AttachEnv, Batch, Counter, CreateError, Cx, DropReason, FilterKind, HostError, InterfaceFilter,
     PerWorker,
@@ -206,7 +205,7 @@ impl Instance {
 
 impl InterfaceFilter for Instance {
     fn input(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.open(cx.worker, now_ms(cx), batch);
+        self.open(cx.worker, cx.now_ms, batch);
     }
 
     fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {

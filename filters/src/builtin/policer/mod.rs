@@ -30,7 +30,6 @@ use nke_mbuf::wire::{EtherType, Layers};
 pub use bucket::Rate;
 pub use buckets::{Buckets, Judgement, Per};
 
-use super::clock::now_ms;
 use super::match_arg;
 use crate::expr::Expr;
 use crate::{
@@ -223,11 +222,11 @@ struct Framed(Instance);
 
 impl InterfaceFilter for Framed {
     fn input(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.0.run(Direction::Input, cx.worker, now_ms(cx), batch);
+        self.0.run(Direction::Input, cx.worker, cx.now_ms, batch);
     }
 
     fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.0.run(Direction::Output, cx.worker, now_ms(cx), batch);
+        self.0.run(Direction::Output, cx.worker, cx.now_ms, batch);
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
@@ -240,11 +239,11 @@ struct Routed(Instance);
 
 impl IpFilter for Routed {
     fn input(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.0.run(Direction::Input, cx.worker, now_ms(cx), batch);
+        self.0.run(Direction::Input, cx.worker, cx.now_ms, batch);
     }
 
     fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        self.0.run(Direction::Output, cx.worker, now_ms(cx), batch);
+        self.0.run(Direction::Output, cx.worker, cx.now_ms, batch);
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
