@@ -19,6 +19,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub struct Lab {
     stem: String,
     namespaces: Vec<String>,
+    ipv6: bool,
 }
 
 /// How to make a veth pair.
@@ -43,20 +44,29 @@ impl Lab {
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let start =
             start_time(pid).ok_or_else(|| io::Error::other("the start time of this process is unknown"))?;
-        Ok(Lab { stem: format!("{PREFIX}{pid}-{start}-{number}-"), namespaces: Vec::new() })
+        Ok(Lab { stem: format!("{PREFIX}{pid}-{start}-{number}-"), namespaces: Vec::new(), ipv6: false })
     }
 
-    /// Adds a namespace for `role`; returns its name. IPv6 is off in it, so that nothing is sent that was not asked for.
+    /// Leaves IPv6 on in the namespaces made from here on, without duplicate address detection, whose second of silence
+    /// would be waited for.
+    pub fn with_ipv6(mut self) -> Lab {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Adds a namespace for `role`; returns its name. IPv6 is off in it unless the lab is
+    /// [`Lab::with_ipv6`], so that nothing is sent that was not asked for.
     pub fn netns(&mut self, role: &str) -> io::Result<String> {
         let name = format!("{}{role}", self.stem);
         ip(&["netns", "add", &name])?;
         self.namespaces.push(name.clone());
         ip(&["-n", &name, "link", "set", "lo", "up"])?;
         // Through /proc of a thread inside: sysctl files show the namespace of who opens them.
+        let (key, value) = if self.ipv6 { ("accept_dad", "0") } else { ("disable_ipv6", "1") };
         netdev::in_netns(Some(&name), || {
             for scope in ["all", "default"] {
                 // Absent where the kernel has no IPv6: fine.
-                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1");
+                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/{key}"), value);
             }
         })?;
         Ok(name)

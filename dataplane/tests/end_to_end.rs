@@ -1,11 +1,11 @@
 //! The `nke` command on real AF_XDP over veth, in namespaces of the test's own. Needs root, `ip`, `ping` and `iperf3`.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod common;
+
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use af_xdp::program::{AttachMode, LiveSource, Rate, Sink};
@@ -14,37 +14,7 @@ use nke_dataplane::lab::{Lab, Veth, ip};
 use nke_dataplane::netdev;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Whether the test can run; says so if not.
-fn able() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap().split_whitespace().nth(1).unwrap();
-    if uid != "0" {
-        println!("skipped: needs root");
-        return false;
-    }
-    for tool in ["ping", "iperf3"] {
-        if Command::new(tool).arg("-V").output().is_err()
-            && Command::new(tool).arg("--version").output().is_err()
-        {
-            println!("skipped: needs {tool}");
-            return false;
-        }
-    }
-    true
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use common::*;
 
 /// left -- n0 [nke] n1 -- right, with addresses 10.0.0.1 and 10.0.0.2 at the outer ends.
 struct Net {
@@ -112,140 +82,29 @@ fn received_bits(out: &Output) -> f64 {
     sum["bits_per_second"].as_f64().unwrap()
 }
 
-/// A process that does not outlive the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running `nke run`.
-struct Nke {
-    process: Running,
-    directory: PathBuf,
-}
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-impl Nke {
-    fn command(ports: &str, directory: &PathBuf) -> Command {
-        fs::create_dir_all(directory).unwrap();
-        let config = format!("[runtime]\nsocket = \"{}\"\n{ports}", directory.join("s").display());
-        fs::write(directory.join("nke.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nke"));
-        command.args(["run", "-c"]).arg(directory.join("nke.toml"));
-        command
-    }
-
-    fn directory() -> PathBuf {
-        std::env::temp_dir().join(format!(
-            "nke-e2e-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ))
-    }
-
-    fn start(ports: &str) -> Nke {
-        let directory = Nke::directory();
-        let mut command = Nke::command(ports, &directory);
-        let said = fs::File::create(directory.join("stderr")).unwrap();
-        let child = command.stderr(said).spawn().unwrap();
-        let mut nke = Nke { process: Running(child), directory };
-        until("nke answers", || {
-            if let Some(status) = nke.process.0.try_wait().unwrap() {
-                panic!("nke ended with {status}: {}", nke.said());
-            }
-            Client::connect(&nke.directory.join("s")).ok().map(drop)
-        });
-        nke
-    }
-
-    /// A wire between n0 and n1 of `net`.
-    fn wire(net: &Net, head: &str, port: &str) -> Nke {
-        let ns = &net.middle;
-        let section = |name: &str, device: &str| {
-            format!(
-                "[[port]]\nname = \"{name}\"\nkind = \"af_xdp\"\ndevice = \"{device}\"\nnetns = \"{ns}\"\n{port}\n"
-            )
-        };
-        Nke::start(&format!(
-            "{head}\n{}{}[[wire]]\na = \"a\"\nb = \"b\"\n",
-            section("a", "n0"),
-            section("b", "n1")
-        ))
-    }
-
-    fn call(&self, verb: &str, args: Value) -> Value {
-        let mut client = Client::connect(&self.directory.join("s")).unwrap();
-        client.call(verb, args).unwrap_or_else(|e| panic!("{verb}: {e:?}"))
-    }
-
-    fn show(&self, what: &str) -> Value {
-        self.call("show", json!({ "what": what }))
-    }
-
-    /// The `nke` command against this dataplane.
-    fn cli(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_nke"))
-            .arg("--socket")
-            .arg(self.directory.join("s"))
-            .args(words)
-            .output()
-            .unwrap()
-    }
-
-    /// What it wrote to standard error.
-    fn said(&self) -> String {
-        fs::read_to_string(self.directory.join("stderr")).unwrap()
-    }
-
-    fn drops(&self) -> Vec<(String, u64)> {
-        let rows = self.show("drops");
-        let row = |r: &Value| (r["reason"].as_str().unwrap().to_owned(), r["packets"].as_u64().unwrap());
-        rows.as_array().unwrap().iter().map(row).collect()
-    }
-
-    /// Ends it with SIGTERM; everything must be home.
-    fn stop(mut self) {
-        let pid = self.process.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let status = self.process.0.wait().unwrap();
-        assert!(status.success(), "{status}");
-        assert!(!self.directory.join("s").exists(), "the socket is gone");
-        let said = self.said();
-        let last: Vec<_> = said.lines().last().unwrap_or_default().split_whitespace().collect();
-        let ["nke:", "stopped;", free, "of", capacity, "frames", "home,", entries, ..] = last[..] else {
-            panic!("no account at the end: {said}");
-        };
-        assert_eq!((free, entries), (capacity, "0"), "every frame is home, nothing is on the ledger");
-    }
-}
-
-impl Drop for Nke {
-    fn drop(&mut self) {
-        let _ = self.process.0.kill();
-        let _ = self.process.0.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Whether an XDP program is on a device.
-fn has_xdp(ns: &str, device: &str) -> bool {
-    let out = ip(&["-n", ns, "link", "show", "dev", device]).unwrap();
-    String::from_utf8_lossy(&out.stdout).contains("xdp")
+/// A wire between n0 and n1 of `net`.
+fn wire(net: &Net, head: &str, port: &str) -> Nke {
+    let ns = &net.middle;
+    let section = |name: &str, device: &str| {
+        format!(
+            "[[port]]\nname = \"{name}\"\nkind = \"af_xdp\"\ndevice = \"{device}\"\nnetns = \"{ns}\"\n{port}\n"
+        )
+    };
+    Nke::start(&format!(
+        "{head}\n{}{}[[wire]]\na = \"a\"\nb = \"b\"\n",
+        section("a", "n0"),
+        section("b", "n1")
+    ))
 }
 
 #[test]
 fn ping_and_iperf_through_a_wire_native_and_generic() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     for mode in ["native", "generic"] {
         let net = Net::new(Veth::default());
-        let nke = Nke::wire(&net, "", &format!("xdp = \"{mode}\""));
+        let nke = wire(&net, "", &format!("xdp = \"{mode}\""));
         assert_eq!(nke.show("interfaces")[0]["xdp"], mode);
         assert_eq!(net.ping(20, &[]), 20);
         for more in [&["-t", "1"][..], &["-t", "1", "-u", "-b", "20M"]] {
@@ -267,11 +126,11 @@ fn ping_and_iperf_through_a_wire_native_and_generic() {
 
 #[test]
 fn vlan_and_qinq_pass_unchanged() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     let sink = Sink::load().unwrap();
     let _link =
         netdev::in_netns(Some(&net.right), || sink.attach("r0", AttachMode::Native).unwrap()).unwrap();
@@ -307,11 +166,11 @@ fn vlan_and_qinq_pass_unchanged() {
 
 #[test]
 fn jumbo_frames_cross_in_several_buffers() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth { mtu: 9000, queues: 1 });
-    let nke = Nke::wire(&net, "[pool]\nframes = 16384\n", "jumbo = true");
+    let nke = wire(&net, "[pool]\nframes = 16384\n", "jumbo = true");
     // 8972 + 8 + 20 = 9000, not to be fragmented.
     assert_eq!(net.ping(20, &["-s", "8972", "-M", "do"]), 20);
     let _server = net.iperf_server();
@@ -322,13 +181,13 @@ fn jumbo_frames_cross_in_several_buffers() {
 
 #[test]
 fn four_queues_on_two_workers() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth { mtu: 1500, queues: 4 });
     let cores = if std::thread::available_parallelism().unwrap().get() > 1 { "[0, 1]" } else { "[0]" };
     let head = format!("cores = {cores}\nmode = \"adaptive\"\n[pool]\nframes = 32768\n");
-    let nke = Nke::wire(&net, &head, "queues = 4\nrx_ring = 1024\ntx_ring = 1024");
+    let nke = wire(&net, &head, "queues = 4\nrx_ring = 1024\ntx_ring = 1024");
     assert_eq!(net.ping(20, &[]), 20);
     let _server = net.iperf_server();
     assert!(received_bits(&net.iperf_client(&["-t", "2", "-P", "8"]).output().unwrap()) > 1e6);
@@ -341,11 +200,11 @@ fn four_queues_on_two_workers() {
 
 #[test]
 fn a_thousand_attaches_and_detaches_under_iperf() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     let _server = net.iperf_server();
     let mut client = Running(net.iperf_client(&["-t", "8", "-P", "2"]).spawn().unwrap());
     let mut control = Client::connect(&nke.directory.join("s")).unwrap();
@@ -373,11 +232,11 @@ fn a_thousand_attaches_and_detaches_under_iperf() {
 
 #[test]
 fn drop_mirror_and_the_tables_by_command() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     let file = nke.directory.join("copy.pcapng");
     let arg = format!("file={}", file.display());
     let out = nke.cli(&[
@@ -435,11 +294,11 @@ fn drop_mirror_and_the_tables_by_command() {
 
 #[test]
 fn a_device_that_vanishes_and_comes_back() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     assert_eq!(net.ping(5, &[]), 5);
     ip(&["-n", &net.middle, "link", "del", "n1"]).unwrap();
     until("the loss is seen", || (nke.show("interfaces")[1]["state"] == "gone").then_some(()));
@@ -457,11 +316,11 @@ fn a_device_that_vanishes_and_comes_back() {
 
 #[test]
 fn a_device_that_goes_down_and_up() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     for _ in 0..20 {
         ip(&["-n", &net.middle, "link", "set", "n1", "down"]).unwrap();
         net.ping(1, &["-W", "0.02"]);
@@ -477,7 +336,7 @@ fn a_device_that_goes_down_and_up() {
 
 #[test]
 fn after_sigkill_the_kernel_carries_on() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let net = Net::new(Veth::default());
@@ -488,7 +347,7 @@ fn after_sigkill_the_kernel_carries_on() {
         all.extend(words.split(' '));
         ip(&all).unwrap();
     }
-    let mut nke = Nke::wire(&net, "", "");
+    let mut nke = wire(&net, "", "");
     assert_eq!(net.ping(5, &[]), 5);
     let seen = nke.show("interfaces")[0]["rx_packets"].as_u64().unwrap();
     assert!(seen >= 5, "NKE had them, not the bridge");
@@ -508,14 +367,14 @@ fn after_sigkill_the_kernel_carries_on() {
     until("the bridge carries on", || (net.ping(1, &[]) == 1).then_some(()));
     // And NKE starts again over the stale socket.
     drop(nke);
-    let nke = Nke::wire(&net, "", "");
+    let nke = wire(&net, "", "");
     assert_eq!(net.ping(5, &[]), 5);
     nke.stop();
 }
 
 #[test]
 fn a_killed_demo_is_swept_by_the_next_and_an_interrupted_one_cleans_up() {
-    if !able() {
+    if !able(&["ping", "iperf3"]) {
         return;
     }
     let namespaces_of = |pid: u32| {
@@ -569,7 +428,7 @@ fn exit_codes_and_ids() {
     assert_eq!(nke(&["explain", "NKE-CFG-001"]), Some(0));
     assert_eq!(nke(&["explain", "NKE-NOT-ONE"]), Some(2));
     assert_eq!(nke(&["doctor", "nowhere0"]), Some(5));
-    if able() {
+    if able(&["ping", "iperf3"]) {
         let (code, said) = run("[[port]]\nname = \"a\"\nkind = \"af_xdp\"\ndevice = \"nowhere0\"\n");
         assert!(code == 5 && said.contains("NKE-DEV-001"), "{code}: {said}");
     }

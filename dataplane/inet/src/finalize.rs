@@ -76,7 +76,9 @@ fn place(data: &[u8]) -> Option<(PseudoHeader, Protocol, usize)> {
         6 => {
             let ip = Ipv6::new_quoted(data).ok()?;
             let walk = ip.extensions().ok()?;
-            walk.fragment.is_none().then(|| (ip.pseudo_header(), walk.protocol, walk.offset))
+            walk.fragment
+                .is_none()
+                .then(|| (ip.pseudo_header(), walk.protocol, Ipv6::HEADER_LEN + walk.offset))
         }
         _ => None,
     }
@@ -126,6 +128,24 @@ mod tests {
             let udp = Udp::new_checked(ip.payload()).unwrap();
             assert!(udp.checksum() != 0 && udp.verify_checksum(&ip.pseudo_header()), "split at {split}");
         }
+    }
+
+    #[test]
+    fn extension_headers_of_ipv6_are_passed_over() {
+        let pool = Pool::new(Region::heap(2048 * 16), &PoolConfig::default()).unwrap();
+        let mut mbuf = pool.alloc().unwrap();
+        let bytes = mbuf.append(40 + 8 + 8 + 3).unwrap();
+        bytes.fill(0);
+        bytes[56..].copy_from_slice(b"abc");
+        bytes[40..48].copy_from_slice(&[17, 0, 1, 4, 0, 0, 0, 0]); // destination options: padding
+        let mut udp = Udp::init(&mut bytes[48..]).unwrap();
+        udp.set_dst_port(9);
+        let mut ip = Ipv6::init(&mut bytes[..]).unwrap();
+        ip.set_next_header(Protocol(60));
+        mbuf.flags_mut().insert(Flags::CSUM_REQ_UDP);
+        assert!(finalize(&mut mbuf));
+        let ip = Ipv6::new_checked(mbuf.data()).unwrap();
+        assert!(Udp::new_checked(&mbuf.data()[48..]).unwrap().verify_checksum(&ip.pseudo_header()));
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Path<'_> {
             return self.drop_burst(reason);
         }
         let Demuxed { v4, v6, arp, others } =
-            if link.ethernet { self.demux_ethernet(link) } else { self.demux_by_driver(link) };
+            if link.ethernet { self.demux_ethernet(input, link) } else { self.demux_by_driver(input, link) };
         if v4 != 0 {
             self.ip(Family::V4, v4, None);
         }
@@ -56,10 +56,11 @@ impl Path<'_> {
 
     /// Sorts the burst by protocol, and drops what is not for us or does not hold.
     #[inline]
-    fn demux_ethernet(&mut self, link: &Link) -> Demuxed {
+    fn demux_ethernet(&mut self, input: usize, link: &Link) -> Demuxed {
         let mut found = Demuxed::default();
         for place in 0..self.burst.len() {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
+            mbuf.set_rcvif(input as u16);
             match classify(mbuf, link) {
                 Ok(IPV4) => found.v4 |= 1 << place,
                 Ok(IPV6) => found.v6 |= 1 << place,
@@ -73,11 +74,12 @@ impl Path<'_> {
 
     /// Frames only the driver can read.
     #[cold]
-    fn demux_by_driver(&mut self, link: &Link) -> Demuxed {
+    fn demux_by_driver(&mut self, input: usize, link: &Link) -> Demuxed {
         let mut found = Demuxed::default();
         let Some(driver) = &link.more.driver else { return found };
         for place in 0..self.burst.len() {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
+            mbuf.set_rcvif(input as u16);
             let guarded = std::panic::AssertUnwindSafe(|| driver.demux(mbuf));
             let outcome = match std::panic::catch_unwind(guarded).unwrap_or(Demux::Unknown) {
                 Demux::Unknown => Err(NO_PROTOCOL),

@@ -240,7 +240,7 @@ fn transport(family: Family, mbuf: &Mbuf) -> Option<(Protocol, usize)> {
         Family::V4 => Ipv4::new_quoted(mbuf.data()).ok().map(|ip| (ip.protocol(), ip.header_len())),
         Family::V6 => {
             let walk = Ipv6::new_quoted(mbuf.data()).ok()?.extensions().ok()?;
-            Some((walk.protocol, walk.offset))
+            Some((walk.protocol, Ipv6::HEADER_LEN + walk.offset))
         }
     }
 }

@@ -60,3 +60,16 @@ fn a_neighbor_that_does_not_answer_costs_the_sender_an_icmp_error() {
     assert_eq!(bed.drops("neighbor_unresolved"), 1);
     bed.finish();
 }
+
+#[test]
+fn a_solicitation_is_answered_with_an_advertisement() {
+    let bed = Bed::new();
+    let mut mbuf = bed.pool.alloc().unwrap();
+    let (from, target) = (v6("2001:db8:b::9"), v6("2001:db8:b::1"));
+    assert!(nke_inet::neigh::neighbor_solicitation(&mut mbuf, HOST[1], from, target, None));
+    bed.ends[1].send(mbuf).unwrap();
+    let out = bed.next(1);
+    assert_eq!(out[..14], frame(HOST[1], MAC[1], 0x86dd, &[])[..]);
+    assert_eq!((out[54], &out[62..78]), (136, &target.octets()[..]), "a neighbour advertisement");
+    bed.finish();
+}
