@@ -3,5 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod bed;
+mod corpus;
 mod forward;
+mod fragments;
+mod icmp;
+mod ip_filters;
 mod neighbors;
