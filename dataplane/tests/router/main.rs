@@ -7,5 +7,6 @@ mod corpus;
 mod forward;
 mod fragments;
 mod icmp;
+mod interfaces;
 mod ip_filters;
 mod neighbors;
