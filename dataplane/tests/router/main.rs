@@ -10,3 +10,4 @@ mod icmp;
 mod interfaces;
 mod ip_filters;
 mod neighbors;
+mod routing;
