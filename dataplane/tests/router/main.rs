@@ -4,6 +4,7 @@
 
 mod bed;
 mod corpus;
+mod extensions;
 mod forward;
 mod fragments;
 mod icmp;
