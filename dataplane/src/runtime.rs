@@ -146,7 +146,13 @@ impl Builder {
 
     /// Starts the control thread, and workers that wait for [`Runtime::go`].
     pub fn start(self) -> io::Result<Runtime> {
-        let Builder { pool, settings, interfaces, lanes, inet } = self;
+        let Builder { pool, settings, interfaces, lanes, mut inet } = self;
+        // Whatever the settings say, a flood of fragments leaves three quarters of the pool to other traffic.
+        let most = u32::try_from(pool.capacity() / 4 / settings.cores.len().max(1)).unwrap_or(u32::MAX);
+        if inet.reassembly.frames_max > most {
+            inet.reassembly.frames_max = most;
+            inet.reassembly.per_source_frames = inet.reassembly.per_source_frames.min(most / 8);
+        }
         let wakes = settings.cores.iter().map(|_| Wake::new()).collect::<io::Result<Vec<_>>>()?;
         let (sender, commands) = bounded(COMMANDS_MAX);
         let (inet, tables) = Inet::new(inet, settings.cores.len(), random_key());

@@ -32,7 +32,7 @@ impl Path<'_> {
     }
 
     /// Replaces fragments by the datagrams they complete, at the place of the last one. Fragments that another worker puts
-    /// together go there, and come back by [`Path::handed_over`].
+    /// together go there, and go on by [`Path::handed_over`].
     #[inline]
     pub(super) fn reassemble(&mut self, family: Family, mask: u64) -> u64 {
         let mut left = mask;
@@ -111,7 +111,12 @@ impl Path<'_> {
             let Some(whole) = self.put_together(family, mbuf) else { continue };
             let full = self.burst.push(whole);
             debug_assert!(full.is_ok(), "the burst is empty between steps");
-            self.ip(family, 1, None);
+            // The prerouting filters saw its fragments, unless they want datagrams whole.
+            if self.snapshot.ip[family as usize].wants_whole {
+                self.ip(family, 1, None);
+            } else {
+                self.routed(family, 1, None);
+            }
             self.burst.compact();
             self.transmit_all();
         }
@@ -147,15 +152,19 @@ impl Path<'_> {
     /// A whole datagram.
     fn deliver(&mut self, family: Family, mut mbuf: Mbuf) {
         let to = destination(family, &mbuf);
-        let group = to.is_multicast() || matches!(to, IpAddr::V4(a) if a.is_broadcast());
         let links = &self.snapshot.links;
+        // Local, and nobody's address: the broadcast of one of our networks. Answers would amplify (RFC 1122 section 3.2.2).
+        let broadcast = to.is_ipv4() && !to.is_multicast() && !links.iter().any(|link| link.has(to));
+        let group = to.is_multicast() || matches!(to, IpAddr::V4(a) if a.is_broadcast());
         if group && !links.get(usize::from(mbuf.rcvif())).is_some_and(|link| link.is_member(to)) {
             return self.not_member(mbuf);
         }
         let Some((protocol, offset)) = transport(family, &mbuf) else {
             return self.drop(mbuf, IP_BAD_OPTION);
         };
+        let group = group || broadcast;
         match (family, protocol) {
+            (Family::V4, Protocol::ICMP) if broadcast => self.drop(mbuf, ICMP_IGNORED),
             (Family::V4, Protocol::ICMP) => self.icmp_v4(mbuf, offset),
             (Family::V6, Protocol::ICMPV6) => self.icmp_v6(mbuf, offset),
             (_, Protocol::UDP) if !group => {

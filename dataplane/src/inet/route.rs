@@ -44,9 +44,14 @@ impl Path<'_> {
             mask = self.reassemble(family, mask);
         }
         mask = self.filters(family, IpHook::Prerouting, mask, after);
-        if mask == 0 {
-            return;
+        if mask != 0 {
+            self.routed(family, mask, after);
         }
+    }
+
+    /// The same, behind the prerouting hook.
+    #[inline]
+    pub(super) fn routed(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
         let (local, forward) = self.route(family, mask);
         if local != 0 {
             self.local(family, local, after);

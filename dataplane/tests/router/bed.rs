@@ -43,6 +43,10 @@ impl Bed {
 
     /// With each interface's queue on another worker, if there are several.
     pub fn with(workers: usize) -> Bed {
+        Bed::with_mtu(workers, [1500; 2])
+    }
+
+    pub fn with_mtu(workers: usize, mtu: [u32; 2]) -> Bed {
         let pool = Pool::new(Region::heap(4096 * 2048), &PoolConfig::default()).unwrap();
         let settings = Settings { cores: vec![None; workers], ..Settings::default() };
         let mut builder = Builder::new(pool.clone(), settings);
@@ -51,7 +55,7 @@ impl Bed {
         for (i, name) in ["a", "b"].into_iter().enumerate() {
             let (near, far) = ring(256);
             let interface = builder.plain_interface(name, "ring", i % workers);
-            builder.link(interface, MAC[i], 1500);
+            builder.link(interface, MAC[i], mtu[i]);
             builder.queue(interface, i % workers, Box::new(near));
             ends.push(far);
         }
@@ -105,7 +109,11 @@ impl Bed {
 
     /// The next frame that leaves by interface `i`.
     pub fn next(&self, i: usize) -> Vec<u8> {
-        until("a frame", || self.ends[i].recv()).data().to_vec()
+        let mbuf = until("a frame", || self.ends[i].recv());
+        // It may be in several frames.
+        let mut bytes = vec![0; mbuf.len()];
+        assert!(mbuf.copy_out(0, &mut bytes));
+        bytes
     }
 
     /// Asserts that nothing leaves by any interface for a while.
@@ -212,4 +220,14 @@ pub fn arp_answer(request: &[u8], host: EtherAddr, address: Ipv4Addr) -> Option<
     bytes[28..32].copy_from_slice(&address.octets());
     bytes[32..42].copy_from_slice(&request[22..32]);
     Some(bytes)
+}
+
+/// Computes the checksum of the IPv4 header that begins `packet` anew, if it is all there.
+pub fn fix_ipv4(packet: &mut [u8]) {
+    let len = packet.first().map_or(0, |b| usize::from(b & 15) * 4);
+    if len >= 20 && packet.len() >= len {
+        packet[10..12].fill(0);
+        let sum = nke_mbuf::wire::checksum::checksum(&packet[..len]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
 }

@@ -3,5 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod bed;
+mod corpus;
+mod extensions;
 mod forward;
+mod fragments;
+mod icmp;
+mod interfaces;
+mod ip_filters;
 mod neighbors;
+mod routing;
