@@ -1,6 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::io::{self, Cursor, Read};
+use std::num::NonZeroU32;
 use std::process::Command;
 
 const TIME: u64 = 1_700_000_000_123_456_789;
@@ -108,6 +109,40 @@ fn what_was_written_is_read() {
     let read = records(classic).unwrap();
     assert!(read.iter().all(|r| r.ts_ns == TIME));
     assert_eq!(read.into_iter().map(|r| r.data).collect::<Vec<_>>(), packets);
+}
+
+#[test]
+fn packets_are_cut_to_the_snaplen_of_their_interface() {
+    let data: Vec<u8> = (0..100).collect();
+    for snaplen in [1, 49, 50, 51, 99, 100, 101] {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out).unwrap();
+        writer.add_interface("whole").unwrap();
+        writer.add_interface_of("cut", LinkType::Ethernet, NonZeroU32::new(snaplen)).unwrap();
+        let (left, right) = data.split_at(50);
+        for interface in [0, 1, 0] {
+            let direction = Some(Direction::Outbound);
+            let pieces = &[left, right][..];
+            writer
+                .write(&Packet { interface, ts_ns: TIME, pieces, direction, comment: Some("cut") })
+                .unwrap();
+        }
+        let cut = &data[..data.len().min(snaplen as usize)];
+        let expected = [record(TIME, 0, 100, &data), record(TIME, 1, 100, cut), record(TIME, 0, 100, &data)];
+        assert_eq!(records(out).unwrap(), expected);
+    }
+}
+
+#[test]
+fn raw_ip_interfaces_are_said_to_be_raw() {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out).unwrap();
+    let interface = writer.add_interface_of("ip", LinkType::Raw, None).unwrap();
+    let packet = Packet { interface, ts_ns: TIME, pieces: &[&[0x45; 20]], direction: None, comment: None };
+    writer.write(&packet).unwrap();
+    // Link type and snaplen follow the block's kind and length; the section header has 28 bytes.
+    assert_eq!(out[28 + 8..28 + 16], [101, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(matches!(records(out), Err(PcapError::LinkType(101))), "our ports replay Ethernet alone");
 }
 
 #[test]
