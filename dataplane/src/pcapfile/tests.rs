@@ -352,6 +352,26 @@ fn tcpdump_reads_what_was_written() {
     }
 }
 
+#[test]
+fn tcpdump_reads_raw_ip_cut_to_its_snaplen() {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out).unwrap();
+    let interface = writer.add_interface_of("ip", LinkType::Raw, NonZeroU32::new(28)).unwrap();
+    let header = [0x45, 0, 0, 60, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 2];
+    let udp = [0x30, 0x39, 0, 9, 0, 40, 0, 0];
+    let packet = Packet {
+        interface,
+        ts_ns: TIME,
+        pieces: &[&header, &udp, &[7; 32]],
+        direction: Some(Direction::Inbound),
+        comment: Some("no_route"),
+    };
+    writer.write(&packet).unwrap();
+    let Some(said) = tcpdump("raw", &out) else { return };
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("192.0.2.1.12345 > 198.51.100.2.9: "), "{said}");
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {

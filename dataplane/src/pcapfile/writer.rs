@@ -83,6 +83,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds an interface; returns its number. Of each packet the first `snaplen_bytes` are kept, without it all.
+    ///
+    /// libpcap (1.10.3), and so tcpdump, stops reading at an interface whose link type or snaplen is not the first one's:
+    /// a file for them has one of each.
     pub fn add_interface_of(
         &mut self,
         name: &str,
