@@ -14,7 +14,7 @@ mod writer;
 pub use classic::ClassicWriter;
 pub use error::{Flaw, PcapError};
 pub use reader::{RECORD_MAX, Reader, Record};
-pub use writer::{Direction, Packet, Writer};
+pub use writer::{Direction, LinkType, Packet, Writer};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::io::{self, Cursor, Read};
+use std::num::NonZeroU32;
 use std::process::Command;
 
 const TIME: u64 = 1_700_000_000_123_456_789;
@@ -108,6 +109,40 @@ fn what_was_written_is_read() {
     let read = records(classic).unwrap();
     assert!(read.iter().all(|r| r.ts_ns == TIME));
     assert_eq!(read.into_iter().map(|r| r.data).collect::<Vec<_>>(), packets);
+}
+
+#[test]
+fn packets_are_cut_to_the_snaplen_of_their_interface() {
+    let data: Vec<u8> = (0..100).collect();
+    for snaplen in [1, 49, 50, 51, 99, 100, 101] {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out).unwrap();
+        writer.add_interface("whole").unwrap();
+        writer.add_interface_of("cut", LinkType::Ethernet, NonZeroU32::new(snaplen)).unwrap();
+        let (left, right) = data.split_at(50);
+        for interface in [0, 1, 0] {
+            let direction = Some(Direction::Outbound);
+            let pieces = &[left, right][..];
+            writer
+                .write(&Packet { interface, ts_ns: TIME, pieces, direction, comment: Some("cut") })
+                .unwrap();
+        }
+        let cut = &data[..data.len().min(snaplen as usize)];
+        let expected = [record(TIME, 0, 100, &data), record(TIME, 1, 100, cut), record(TIME, 0, 100, &data)];
+        assert_eq!(records(out).unwrap(), expected);
+    }
+}
+
+#[test]
+fn raw_ip_interfaces_are_said_to_be_raw() {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out).unwrap();
+    let interface = writer.add_interface_of("ip", LinkType::Raw, None).unwrap();
+    let packet = Packet { interface, ts_ns: TIME, pieces: &[&[0x45; 20]], direction: None, comment: None };
+    writer.write(&packet).unwrap();
+    // Link type and snaplen follow the block's kind and length; the section header has 28 bytes.
+    assert_eq!(out[28 + 8..28 + 16], [101, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(matches!(records(out), Err(PcapError::LinkType(101))), "our ports replay Ethernet alone");
 }
 
 #[test]
@@ -315,6 +350,26 @@ fn tcpdump_reads_what_was_written() {
         assert_eq!(said.lines().count(), 5, "{said}");
         assert!(said.lines().all(|l| l.starts_with("1700000000.123456789 ")), "{said}");
     }
+}
+
+#[test]
+fn tcpdump_reads_raw_ip_cut_to_its_snaplen() {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out).unwrap();
+    let interface = writer.add_interface_of("ip", LinkType::Raw, NonZeroU32::new(28)).unwrap();
+    let header = [0x45, 0, 0, 60, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 2];
+    let udp = [0x30, 0x39, 0, 9, 0, 40, 0, 0];
+    let packet = Packet {
+        interface,
+        ts_ns: TIME,
+        pieces: &[&header, &udp, &[7; 32]],
+        direction: Some(Direction::Inbound),
+        comment: Some("no_route"),
+    };
+    writer.write(&packet).unwrap();
+    let Some(said) = tcpdump("raw", &out) else { return };
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("192.0.2.1.12345 > 198.51.100.2.9: "), "{said}");
 }
 
 proptest! {

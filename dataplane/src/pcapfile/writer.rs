@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::RECORD_MAX;
@@ -10,7 +11,6 @@ const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-const LINKTYPE_ETHERNET: u16 = 1;
 
 mod option {
     pub(super) const COMMENT: u16 = 1;
@@ -26,6 +26,15 @@ pub enum Direction {
     Inbound = 1,
     /// Sent.
     Outbound = 2,
+}
+
+/// What the packets of an interface begin with (the tcpdump group's list of link types).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkType {
+    /// An Ethernet header.
+    Ethernet = 1,
+    /// An IPv4 or IPv6 header; its first four bits say which.
+    Raw = 101,
 }
 
 /// A packet to be written.
@@ -46,7 +55,8 @@ pub struct Packet<'a> {
 /// A pcapng file being written.
 pub struct Writer<W: Write> {
     out: W,
-    interfaces: u32,
+    /// Most bytes kept of a packet, by interface.
+    snaplens: Vec<u32>,
 }
 
 impl Writer<BufWriter<File>> {
@@ -64,37 +74,60 @@ impl<W: Write> Writer<W> {
         body.extend([1, 0, 0, 0]); // version 1.0
         body.extend(u64::MAX.to_le_bytes()); // length of the section: not known
         block(&mut out, SECTION_HEADER, &body)?;
-        Ok(Writer { out, interfaces: 0 })
+        Ok(Writer { out, snaplens: Vec::new() })
     }
 
-    /// Adds an interface; returns its number.
+    /// Adds an Ethernet interface whose packets are kept whole; returns its number.
     pub fn add_interface(&mut self, name: &str) -> io::Result<u32> {
+        self.add_interface_of(name, LinkType::Ethernet, None)
+    }
+
+    /// Adds an interface; returns its number. Of each packet the first `snaplen_bytes` are kept, without it all.
+    ///
+    /// libpcap (1.10.3), and so tcpdump, stops reading at an interface whose link type or snaplen is not the first one's:
+    /// a file for them has one of each.
+    pub fn add_interface_of(
+        &mut self,
+        name: &str,
+        link_type: LinkType,
+        snaplen_bytes: Option<NonZeroU32>,
+    ) -> io::Result<u32> {
+        // In the file 0 stands for no limit.
+        let snaplen = snaplen_bytes.map_or(0, NonZeroU32::get);
         let mut body = Vec::new();
-        body.extend(LINKTYPE_ETHERNET.to_le_bytes());
-        body.extend([0; 6]); // reserved, and no limit to the length
+        body.extend((link_type as u16).to_le_bytes());
+        body.extend([0; 2]); // reserved
+        body.extend(snaplen.to_le_bytes());
         add_option(&mut body, option::IF_NAME, name.as_bytes());
         add_option(&mut body, option::IF_TSRESOL, &[9]);
         end_options(&mut body);
         block(&mut self.out, INTERFACE_DESCRIPTION, &body)?;
-        self.interfaces += 1;
-        Ok(self.interfaces - 1)
+        self.snaplens.push(if snaplen == 0 { u32::MAX } else { snaplen });
+        Ok(self.snaplens.len() as u32 - 1)
     }
 
-    /// Writes a packet of at most [`RECORD_MAX`] bytes.
+    /// Writes a packet of at most [`RECORD_MAX`] bytes; what is over its interface's snaplen is cut off, its length kept.
     pub fn write(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         let len: usize = packet.pieces.iter().map(|p| p.len()).sum();
         // Either would make a file that nobody reads past this packet.
-        if packet.interface >= self.interfaces || len > RECORD_MAX {
+        let snaplen = self.snaplens.get(packet.interface as usize).filter(|_| len <= RECORD_MAX);
+        let Some(&snaplen) = snaplen else {
             let what = format!("a packet of {len} bytes on interface {}", packet.interface);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let mut body = Vec::with_capacity(len + 64);
+        };
+        let kept = len.min(snaplen as usize);
+        let mut body = Vec::with_capacity(kept + 64);
         body.extend(packet.interface.to_le_bytes());
         body.extend(((packet.ts_ns >> 32) as u32).to_le_bytes());
         body.extend((packet.ts_ns as u32).to_le_bytes());
+        body.extend((kept as u32).to_le_bytes());
         body.extend((len as u32).to_le_bytes());
-        body.extend((len as u32).to_le_bytes());
-        packet.pieces.iter().for_each(|p| body.extend_from_slice(p));
+        let mut left = kept;
+        for piece in packet.pieces {
+            let (now, _) = piece.split_at(piece.len().min(left));
+            body.extend_from_slice(now);
+            left -= now.len();
+        }
         pad(&mut body);
         if let Some(direction) = packet.direction {
             add_option(&mut body, option::EPB_FLAGS, &(direction as u32).to_le_bytes());
