@@ -82,7 +82,7 @@ reasons! {
     FRAG_TIMEOUT = 33, "frag_timeout", Packet;
     /// Held, and dropped with its datagram: another fragment spoilt it, or room was needed.
     FRAG_DISCARDED = 34, "frag_discarded", Packet;
-    /// Its checksum was left to hardware, and it has to be cut: no fragment has all that the checksum covers.
+    /// Its checksum was left to whoever sends, and cannot be computed: a fragment, or not TCP or UDP.
     CHECKSUM_PENDING = 35, "checksum_pending", Packet;
     /// Handed on or injected too often: it goes round between interfaces.
     LOOPED = 36, "looped", Packet;

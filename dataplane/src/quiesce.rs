@@ -305,6 +305,37 @@ mod loom_tests {
         });
     }
 
+    /// A table beside the published value, changed in place as routing tables are: what was unhooked from it is taken down
+    /// after a barrier, while a reader looks twice and sleeps between.
+    #[test]
+    fn what_is_unhooked_goes_after_a_barrier() {
+        loom::model(|| {
+            let (mut publisher, mut readers) = channel(Box::new(()), 1);
+            let mut reader = readers.remove(0);
+            let hooked = Arc::new(crate::sync::AtomicU64::new(1));
+            let node = Arc::new(Checked(UnsafeCell::new(7)));
+            let worker = {
+                let (hooked, node) = (hooked.clone(), node.clone());
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        reader.pin();
+                        if hooked.load(Ordering::Acquire) == 1 {
+                            assert_eq!(read(&node), 7);
+                        }
+                        reader.offline();
+                    }
+                })
+            };
+            hooked.store(0, Ordering::Release);
+            let generation = publisher.barrier();
+            if publisher.passed(generation) {
+                // SAFETY: loom reports concurrent readers.
+                node.0.with_mut(|p| unsafe { *p = u64::MAX });
+            }
+            worker.join().unwrap();
+        });
+    }
+
     /// Every schedule with up to three preemptions; all of them take minutes and found nothing more.
     #[test]
     fn two_readers_two_changes() {

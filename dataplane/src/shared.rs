@@ -11,7 +11,7 @@ use crossbeam::utils::CachePadded;
 use nke_filters::{
     AttachId, Direction, DropClass, DropReason, Family, Hold, HoldKind, Host, HostError, IFNETS_MAX,
     INJECTIONS_MAX, IfError, IfFamily, IfIndex, IfParams, Ifnet as IfRef, IfnetDriver, InterfaceFilter,
-    IpFilter, Ledger, Plumber, ProtocolFamily, ProtocolSpec, Recorder, Refused, Target,
+    IpFilter, Ledger, LinkDest, Plumber, ProtocolFamily, ProtocolSpec, Recorder, Refused, Target,
 };
 use nke_mbuf::{Mbuf, Owner, Pool, TagId};
 
@@ -185,10 +185,15 @@ impl Shared {
         Ok(())
     }
 
-    fn ip_inject(&self, target: Target, mut mbuf: Mbuf) -> Result<(), Refused> {
+    fn ip_inject(&self, target: Target, mbuf: Mbuf) -> Result<(), Refused> {
         if !mbuf.data().first().is_some_and(|first| matches!(first >> 4, 4 | 6)) {
             return Err(Refused::NotIp(mbuf));
         }
+        self.hand_over(target, mbuf)
+    }
+
+    /// Gives a packet to a worker, to go on at `target`.
+    fn hand_over(&self, target: Target, mut mbuf: Mbuf) -> Result<(), Refused> {
         if mbuf.inject_depth() >= INJECTIONS_MAX {
             return Err(Refused::Loop(mbuf));
         }
@@ -241,6 +246,19 @@ impl Host for Shared {
 
     fn inject_output(&self, interface: IfIndex, packet: Mbuf) -> Result<(), Refused> {
         self.inject(interface, Direction::Output, packet)
+    }
+
+    fn inject_protocol(
+        &self,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        dest: LinkDest,
+        packet: Mbuf,
+    ) -> Result<(), Refused> {
+        if self.interfaces.get(interface).is_none_or(|i| !i.state().is_attached()) {
+            return Err(Refused::NoInterface(packet));
+        }
+        self.hand_over(Target::Protocol(interface, family, dest), packet)
     }
 
     fn ip_inject_input(&self, packet: Mbuf, after: Option<AttachId>) -> Result<(), Refused> {

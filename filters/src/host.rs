@@ -13,7 +13,7 @@ use crate::interface::{IfIndex, InterfaceFilter};
 use crate::ip::{Family, IpFilter};
 use crate::kind::AttachId;
 use crate::ledger::{Hold, HoldKind};
-use crate::protocol::{Plumber, ProtocolFamily, ProtocolSpec};
+use crate::protocol::{LinkDest, Plumber, ProtocolFamily, ProtocolSpec};
 use crate::verdict::DropReason;
 
 /// Why the dataplane said no.
@@ -77,6 +77,16 @@ pub trait Host: Send + Sync {
 
     /// *Path.* Sends a framed packet by `interface`: all its output filters see it.
     fn inject_output(&self, interface: IfIndex, packet: Mbuf) -> Result<(), Refused>;
+
+    /// *Path.* Sends a packet of a protocol that is attached to `interface` (KPI: `ifnet_output`): the protocol's pre-output
+    /// says how to frame it.
+    fn inject_protocol(
+        &self,
+        interface: IfIndex,
+        family: ProtocolFamily,
+        dest: LinkDest,
+        packet: Mbuf,
+    ) -> Result<(), Refused>;
 
     /// *Path.* Puts an IP packet (data at its IP header) in as if it had just been received and validated: it is routed
     /// anew, and IP filters see it again. With `after`, filters up to and including that instance in the order of the

@@ -3,6 +3,7 @@
 //! passes in.
 
 pub mod fib;
+pub mod finalize;
 pub mod fragment;
 pub mod icmp;
 pub mod neigh;

@@ -129,6 +129,7 @@ pub struct Inet {
     free_groups: Vec<u32>,
     out: Vec<Action>,
     garbage: Garbage,
+    next_refresh_ms: u64,
     /// Routes that found no room.
     pub rejected: u64,
 }
@@ -178,6 +179,7 @@ impl Inet {
             free_groups: (0..groups).rev().collect(),
             out: Vec::new(),
             garbage: Garbage::default(),
+            next_refresh_ms: 0,
             rejected: 0,
         };
         (inet, tables)
@@ -385,8 +387,24 @@ impl Inet {
             }
             self.deliver(&mut send);
         }
+        self.refresh(now_ms);
         self.neighbors.tick(now_ms, &mut self.out);
         self.deliver(&mut send);
+    }
+
+    /// Neighbours that workers may be sending to are asked again and again whether they are still there: nothing on the
+    /// path notes which of them are in use, and one that went while it is would cost packets.
+    fn refresh(&mut self, now_ms: u64) {
+        const EVERY_MS: u64 = 10_000;
+        if now_ms < self.next_refresh_ms {
+            return;
+        }
+        self.next_refresh_ms = now_ms + EVERY_MS;
+        for id in 0..self.tables.settings.neighbors {
+            if self.tables.adjacency(id).is_some() {
+                self.neighbors.used(id, now_ms, &mut self.out);
+            }
+        }
     }
 
     fn wanted(&mut self, interface: u16, address: IpAddr, now_ms: u64) {

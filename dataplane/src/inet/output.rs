@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use nke_filters::{AttachId, Family, IpHook, Target};
+use nke_inet::finalize::{PENDING, finalize};
 use nke_inet::fragment::{FragError, fragment_v4, fragment_v6};
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{Burst, Flags, Mbuf};
@@ -13,7 +14,7 @@ use super::reasons;
 use super::route::destination;
 use super::stage::{Path, places};
 use super::tables::{Adjacency, Way};
-use crate::drop::{FRAG_TOO_MANY, IF_DOWN, LOOPED, NEIGHBOR_UNRESOLVED, NO_ROUTE, TOO_BIG};
+use crate::drop::{CHECKSUM_PENDING, FRAG_TOO_MANY, IF_DOWN, LOOPED, NEIGHBOR_UNRESOLVED, NO_ROUTE, TOO_BIG};
 
 impl Path<'_> {
     /// Sends the packets at the places of `mask` on their ways, which stand beside the burst.
@@ -105,13 +106,24 @@ impl Path<'_> {
     #[inline]
     pub(super) fn fit(&mut self, mbuf: Mbuf, family: Family, to: Mac, out: u16) {
         let mtu = self.snapshot.links[usize::from(out)].mtu as usize;
+        if mbuf.len() <= mtu && mbuf.flags().0 & PENDING == 0 {
+            return self.send(mbuf, family, to, out);
+        }
+        self.unfit(mbuf, family, to, out, mtu);
+    }
+
+    /// A packet whose checksums are still to be computed, or that is too big.
+    #[cold]
+    fn unfit(&mut self, mut mbuf: Mbuf, family: Family, to: Mac, out: u16, mtu: usize) {
+        if !finalize(&mut mbuf) {
+            return self.drop(mbuf, CHECKSUM_PENDING);
+        }
         if mbuf.len() <= mtu {
             return self.send(mbuf, family, to, out);
         }
         self.too_big(mbuf, family, to, out, mtu);
     }
 
-    #[cold]
     fn too_big(&mut self, mbuf: Mbuf, family: Family, to: Mac, out: u16, mtu: usize) {
         let (mut pieces, mut over) = (Burst::new(), 0);
         let cache = &mut *self.hook.cache;

@@ -30,6 +30,10 @@ impl Path<'_> {
 
     /// IP packets that threads of extensions injected.
     pub(crate) fn ip_injected(&mut self) -> bool {
+        // As in `handed_over`.
+        if self.inet.tables.injected[self.hook.worker].is_empty() {
+            return false;
+        }
         let mut any = false;
         for _ in 0..BURST_MAX {
             let Some((target, mbuf)) = self.inet.tables.injected[self.hook.worker].pop() else { break };

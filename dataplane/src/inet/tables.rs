@@ -90,7 +90,7 @@ pub struct Tables {
     neighbors: Box<[Neighbor]>,
     /// Fragments for the worker that puts their datagram together.
     pub(super) handover: Box<[ArrayQueue<Mbuf>]>,
-    /// IP packets that extensions injected from other threads, by worker.
+    /// Packets that extensions injected above the link from other threads, by worker.
     pub(crate) injected: Box<[ArrayQueue<(Target, Mbuf)>]>,
     /// For the control thread.
     pub(super) notices: ArrayQueue<Notice>,
