@@ -34,7 +34,7 @@ pub(super) fn v4(mbuf: &mut Mbuf, link_len: usize) -> Result<(), DropReason> {
 }
 
 /// Takes the link header and the padding off.
-#[inline]
+#[inline(always)]
 fn cut(mbuf: &mut Mbuf, link_len: usize, total: usize, least: usize) -> Result<(), DropReason> {
     let there = mbuf.len() - link_len;
     if total < least {
@@ -43,10 +43,7 @@ fn cut(mbuf: &mut Mbuf, link_len: usize, total: usize, least: usize) -> Result<(
     if total > there {
         return Err(IP_SHORT);
     }
-    mbuf.adj(link_len);
-    if total < there {
-        mbuf.trim(there - total);
-    }
+    mbuf.narrow(link_len, total);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use nke_mbuf::{Flags, Mbuf};
 use super::check::{self, ETHER_LEN};
 use super::link::{Handler, Link, Plumbed, Takes};
 use super::mac::Mac;
+use super::route::dst4;
 use super::stage::{Path, places};
 use super::tables::Notice;
 use crate::drop::{IF_DOWN, NEIGHBOR_BAD, NEIGHBOR_EVENTS, NO_PROTOCOL, OTHER_HOST};
@@ -38,10 +39,13 @@ impl Path<'_> {
         let Demuxed { v4, v6, arp, others } =
             if link.ethernet { self.demux_ethernet(link) } else { self.demux_by_driver(link) };
         if v4 != 0 {
-            self.ip(Family::V4, v4, None);
+            if !link.ethernet {
+                self.note_destinations(v4);
+            }
+            self.ip_noted(Family::V4, v4, None);
         }
         if v6 != 0 {
-            self.ip(Family::V6, v6, None);
+            self.ip_noted(Family::V6, v6, None);
         }
         if arp != 0 {
             self.arp(input, link, arp);
@@ -61,7 +65,10 @@ impl Path<'_> {
         for place in 0..self.burst.len() {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
             match classify(mbuf, link) {
-                Ok(IPV4) => found.v4 |= 1 << place,
+                Ok(IPV4) => {
+                    self.inet.to4[place] = dst4(mbuf).to_bits();
+                    found.v4 |= 1 << place;
+                }
                 Ok(IPV6) => found.v6 |= 1 << place,
                 Ok(ARP) => found.arp |= 1 << place,
                 Ok(_) => found.others |= 1 << place,

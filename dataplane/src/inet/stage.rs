@@ -81,13 +81,14 @@ impl Path<'_> {
         if !link.ethernet {
             return self.send_by_driver(mbuf, family, link, out);
         }
-        let Some(header) = mbuf.prepend(14) else { return self.drop(mbuf, NO_ROOM) };
-        header[..6].copy_from_slice(&to.bytes());
-        header[6..12].copy_from_slice(&link.mac.bytes());
-        header[12..].copy_from_slice(match family {
-            Family::V4 => &[0x08, 0x00],
-            Family::V6 => &[0x86, 0xdd],
-        });
+        let Some(header) = mbuf.prepend(14).and_then(|bytes| bytes.first_chunk_mut()) else {
+            return self.drop(mbuf, NO_ROOM);
+        };
+        let ethertype = match family {
+            Family::V4 => 0x0800,
+            Family::V6 => 0x86dd,
+        };
+        to.write_header(header, link.mac, ethertype);
         self.stage(mbuf, out);
     }
 
@@ -137,7 +138,7 @@ impl Path<'_> {
     }
 
     /// Interface output for what is staged for a lane.
-    fn transmit_staged(&mut self, lane: usize) {
+    pub(super) fn transmit_staged(&mut self, lane: usize) {
         // The burst at hand may be in use: the lane's changes places with it.
         std::mem::swap(self.burst, &mut self.inet.staged[lane]);
         self.output_lane(lane);
