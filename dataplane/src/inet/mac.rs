@@ -12,8 +12,8 @@ impl Mac {
     /// The first address of an Ethernet header.
     #[inline(always)]
     pub fn destination(header: &[u8; 14]) -> Mac {
-        let [a, b, c, d, e, f, g, h, ..] = *header;
-        Mac(u64::from_le_bytes([a, b, c, d, e, f, g, h]) & BITS)
+        // One wide load.
+        header.first_chunk().map_or(Mac(0), |first| Mac(u64::from_le_bytes(*first) & BITS))
     }
 
     /// The address in the low 48 bits of a word.
