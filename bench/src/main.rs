@@ -1,11 +1,15 @@
 //! `nke-bench`: what NKE costs, beside what a user would otherwise run, in the same interleaved run.
 
+mod acl;
 mod memory_rig;
 mod noop;
 mod peers;
 mod pipeline;
 mod reconf;
+mod route;
+mod router_rig;
 mod stats;
+mod table;
 mod wire;
 
 use std::process::ExitCode;
@@ -30,6 +34,10 @@ struct Cli {
 enum Scenario {
     /// Cost per packet in memory: source, filter stage, sink; beside DPDK's testpmd on the pcap vdev.
     Pipeline(pipeline::Options),
+    /// Cost per packet of IPv4 forwarding in memory, by a full routing table; beside DPDK's l3fwd.
+    Route(route::Options),
+    /// The same with a list of rules at the forward hook.
+    Acl(acl::Options),
     /// Throughput and latency over veth, beside DPDK's testpmd on AF_XDP and the kernel's bridge (root).
     Wire(wire::Options),
     /// Attach and detach under load: packets lost, blocked time, detach latency.
@@ -40,6 +48,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.scenario {
         Scenario::Pipeline(options) => pipeline::run(options),
+        Scenario::Route(options) => route::run(options),
+        Scenario::Acl(options) => acl::run(options),
         Scenario::Wire(options) => wire::run(options),
         Scenario::Reconf(options) => reconf::run(options),
     };

@@ -1,6 +1,6 @@
 //! Filters that cost what the stage itself costs.
 
-use nke_filters::{Batch, Cx, InterfaceFilter};
+use nke_filters::{Batch, Cx, InterfaceFilter, IpFilter, IpHook, IpHooks};
 
 /// Lets everything pass without a look: the price of being on the chain.
 pub struct Noop;
@@ -20,5 +20,17 @@ impl InterfaceFilter for Look {
             std::hint::black_box(mbuf.len());
             Ok(())
         });
+    }
+}
+
+/// The same among the IP filters, at the forward hook.
+pub struct NoopIp;
+
+impl IpFilter for NoopIp {
+    fn hooks(&self) -> IpHooks {
+        IpHooks::NONE.with(IpHook::Forward)
+    }
+    fn forward(&self, _: &mut Cx<'_>, batch: &mut Batch<'_>) {
+        std::hint::black_box(batch);
     }
 }

@@ -192,6 +192,8 @@ pub struct Manager {
     pub(crate) attachments: Vec<Arc<Attachment>>,
     pub(crate) interfaces: Interfaces,
     activating: Vec<(u64, AttachId, Reply<AttachId>)>,
+    /// Answers to changes that every worker is to see first.
+    seen_by_all: Vec<(u64, Box<dyn FnOnce() + Send>)>,
     pub(crate) draining: Vec<Draining>,
     unloading: Vec<Unloading>,
     pub(crate) unplumbed: Vec<(u64, Unplumbed)>,
@@ -224,6 +226,7 @@ impl Manager {
             interfaces,
             shared,
             activating: Vec::new(),
+            seen_by_all: Vec::new(),
             draining: Vec::new(),
             unloading: Vec::new(),
             unplumbed: Vec::new(),
@@ -259,6 +262,7 @@ impl Manager {
 
     fn pending(&self) -> bool {
         let settled = self.activating.is_empty()
+            && self.seen_by_all.is_empty()
             && self.draining.is_empty()
             && self.unloading.is_empty()
             && self.unplumbed.is_empty()
@@ -318,15 +322,15 @@ impl Manager {
             }
             Command::Create { kind, name, args, reply } => {
                 let outcome = self.create(&kind, name, &args);
-                answer(reply, outcome);
+                self.answer_when_seen(reply, outcome);
             }
             Command::Address { interface, address, len, add, reply } => {
                 let outcome = self.address(&interface, address, len, add);
-                answer(reply, outcome);
+                self.answer_when_seen(reply, outcome);
             }
             Command::Ioctl { interface, request, reply } => {
                 let outcome = self.ioctl(interface, request);
-                answer(reply, outcome.map_err(Fault::Interface));
+                self.answer_when_seen(reply, outcome.map_err(Fault::Interface));
             }
             Command::Inet { request, reply } => {
                 let now_ms = self.now_ms();
@@ -521,8 +525,19 @@ impl Manager {
         self.finish_unloading();
     }
 
+    /// Answers once every worker has the state that was published last.
+    fn answer_when_seen<T: Send + 'static>(&mut self, reply: Reply<T>, outcome: Result<T, Fault>) {
+        if reply.is_none() || outcome.is_err() {
+            return answer(reply, outcome);
+        }
+        self.seen_by_all.push((self.publisher.generation(), Box::new(move || answer(reply, outcome))));
+    }
+
     fn finish_attaching(&mut self) {
         let publisher = &self.publisher;
+        for (_, answer) in self.seen_by_all.extract_if(.., |(generation, _)| publisher.passed(*generation)) {
+            answer();
+        }
         for (_, id, reply) in self.activating.extract_if(.., |(generation, ..)| publisher.passed(*generation))
         {
             answer(reply, Ok(id));

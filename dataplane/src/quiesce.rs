@@ -128,6 +128,11 @@ impl<T> Publisher<T> {
         generation
     }
 
+    /// The newest generation.
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Relaxed)
+    }
+
     /// Whether every reader has passed `generation`.
     pub fn passed(&self, generation: u64) -> bool {
         self.laggards(generation).next().is_none()

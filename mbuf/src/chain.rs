@@ -108,6 +108,26 @@ impl Mbuf {
         done == out.len()
     }
 
+    /// Cuts the packet to the `len` bytes behind the first `n`: [`Mbuf::adj`] and [`Mbuf::trim`] in one. Less when there
+    /// are not so many.
+    #[inline(always)]
+    pub fn narrow(&mut self, n: usize, len: usize) {
+        let meta = self.meta_mut();
+        if meta.next.is_none() && n + len <= usize::from(meta.data_len) {
+            meta.data_off += n as u16;
+            meta.data_len = len as u16;
+            meta.pkt_len = len as u32;
+        } else {
+            self.narrow_chain(n, len);
+        }
+    }
+
+    #[cold]
+    fn narrow_chain(&mut self, n: usize, len: usize) {
+        self.adj(n);
+        self.trim(self.len().saturating_sub(len));
+    }
+
     /// Cuts `n` bytes (or all there are) off the front, across frames. The first frame stays, empty if need be.
     pub fn adj(&mut self, n: usize) {
         let mut left = n.min(self.len()) as u32;

@@ -77,12 +77,12 @@ fn lookups<T: Copy>(
     what: &str,
     trie: &Trie,
     all: &[T],
-    burst: fn(&Trie, &[T], &mut [Way]),
+    burst: fn(&Trie, &[T], &mut [Found]),
     one: fn(&Trie, T) -> Way,
 ) {
     for count in [1, 256, 65536] {
         let chosen: Vec<T> = all[..count].iter().copied().cycle().take(count.max(64)).collect();
-        let mut ways = [Way::None; 64];
+        let mut ways = [Found::default(); 64];
         let bursts = ns(chosen.len(), || {
             for chunk in chosen.chunks(64) {
                 burst(trie, black_box(chunk), &mut ways);

@@ -7,6 +7,7 @@ use nke_mbuf::{Flags, Mbuf};
 use super::check::{self, ETHER_LEN};
 use super::link::{Handler, Link, Plumbed, Takes};
 use super::mac::Mac;
+use super::route::dst4;
 use super::stage::{Path, places};
 use super::tables::Notice;
 use crate::drop::{IF_DOWN, NEIGHBOR_BAD, NEIGHBOR_EVENTS, NO_PROTOCOL, OTHER_HOST};
@@ -38,10 +39,13 @@ impl Path<'_> {
         let Demuxed { v4, v6, arp, others } =
             if link.ethernet { self.demux_ethernet(input, link) } else { self.demux_by_driver(input, link) };
         if v4 != 0 {
-            self.ip(Family::V4, v4, None);
+            if !link.ethernet {
+                self.note_destinations(v4);
+            }
+            self.ip_noted(Family::V4, v4, None);
         }
         if v6 != 0 {
-            self.ip(Family::V6, v6, None);
+            self.ip_noted(Family::V6, v6, None);
         }
         if arp != 0 {
             self.arp(input, link, arp);
@@ -58,18 +62,42 @@ impl Path<'_> {
     #[inline]
     fn demux_ethernet(&mut self, input: usize, link: &Link) -> Demuxed {
         let mut found = Demuxed::default();
-        for place in 0..self.burst.len() {
+        let mut others = 0;
+        let takes_v4 = link.takes.has(Takes::INET);
+        let to4 = self.inet.to4.iter_mut();
+        for ((place, slot), to) in self.burst.slots_mut().iter_mut().enumerate().zip(to4) {
+            if let Some(mbuf) = slot {
+                mbuf.set_rcvif(input as u16);
+            }
+            match slot.as_mut().filter(|_| takes_v4).and_then(|mbuf| plain_v4(mbuf, link.mac)) {
+                Some(destination) => {
+                    *to = destination;
+                    found.v4 |= 1 << place;
+                }
+                None => others |= 1 << place,
+            }
+        }
+        if others != 0 {
+            self.demux_others(link, others, &mut found);
+        }
+        found
+    }
+
+    /// Frames that are not plain IPv4 for us.
+    fn demux_others(&mut self, link: &Link, mask: u64, found: &mut Demuxed) {
+        for place in places(mask) {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
-            mbuf.set_rcvif(input as u16);
             match classify(mbuf, link) {
-                Ok(IPV4) => found.v4 |= 1 << place,
+                Ok(IPV4) => {
+                    self.inet.to4[place] = dst4(mbuf).to_bits();
+                    found.v4 |= 1 << place;
+                }
                 Ok(IPV6) => found.v6 |= 1 << place,
                 Ok(ARP) => found.arp |= 1 << place,
                 Ok(_) => found.others |= 1 << place,
                 Err(reason) => self.drop_at(place, reason),
             }
         }
-        found
     }
 
     /// Frames only the driver can read.
@@ -163,8 +191,18 @@ impl Path<'_> {
     }
 }
 
-/// The ethertype of a frame that we take; of IP the packet was checked, and data starts at its header.
+/// The destination of a plain IPv4 packet in a frame for station `us`; see [`check::plain_v4`].
 #[inline(always)]
+fn plain_v4(mbuf: &mut Mbuf, us: Mac) -> Option<u32> {
+    let header = *mbuf.data().first_chunk::<{ ETHER_LEN + 20 }>()?;
+    let (ether, ip) = (header.first_chunk()?, header.last_chunk()?);
+    if Mac::destination(ether) != us || ether[12..] != IPV4.to_be_bytes() {
+        return None;
+    }
+    check::plain_v4(mbuf, ip)
+}
+
+/// The ethertype of a frame that we take; of IP the packet was checked, and data starts at its header.
 fn classify(mbuf: &mut Mbuf, link: &Link) -> Result<u16, DropReason> {
     let Some(header) = mbuf.data().first_chunk::<ETHER_LEN>() else { return Err(NO_PROTOCOL) };
     let to = Mac::destination(header);

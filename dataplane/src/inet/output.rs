@@ -8,6 +8,7 @@ use nke_inet::fragment::{FragError, fragment_v4, fragment_v6};
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{Burst, Flags, Mbuf};
 
+use super::check::ETHER_LEN;
 use super::mac::Mac;
 use super::pending::NextHop;
 use super::reasons;
@@ -16,30 +17,84 @@ use super::stage::{Path, places};
 use super::tables::{Adjacency, Way};
 use crate::drop::{CHECKSUM_PENDING, FRAG_TOO_MANY, IF_DOWN, LOOPED, NEIGHBOR_UNRESOLVED, NO_ROUTE, TOO_BIG};
 
+/// A burst of so many packets by one interface is sent as it is; fewer wait for others to go with.
+const WORTH_A_CALL: usize = 8;
+
 impl Path<'_> {
     /// Sends the packets at the places of `mask` on their ways, which stand beside the burst.
     #[inline]
     pub(super) fn ip_output(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
         mask = self.filters(family, IpHook::Output, mask, after);
+        let (framed, out) = self.frame_in_place(family, mask);
+        let whole = u64::MAX.checked_shr(64 - self.burst.len() as u32).unwrap_or(0);
+        if framed == whole
+            && self.burst.len() >= WORTH_A_CALL
+            && let Some(lane) = self.inet.lane_of(usize::from(out))
+        {
+            // What is staged came before.
+            if !self.inet.staged[lane].is_empty() {
+                self.transmit_staged(lane);
+            }
+            return self.output_lane(lane);
+        }
+        // One by one, in order: flows stay as they came.
         for place in places(mask) {
             let Some(mbuf) = self.burst.take(place) else { continue };
-            match self.inet.way_of[place] {
-                Way::Via(id) => match self.inet.tables.adjacency(id) {
-                    Some(Adjacency { mac, out }) => self.fit(mbuf, family, mac, out),
-                    None => self.unresolved(mbuf, family, id),
+            if framed >> place & 1 == 1 {
+                self.stage(mbuf, out);
+                continue;
+            }
+            let found = self.inet.way_of[place];
+            match found.via().map(|id| (id, self.inet.tables.adjacency(id))) {
+                Some((_, Some(Adjacency { mac, out }))) => self.fit(mbuf, family, mac, out),
+                Some((id, None)) => self.unresolved(mbuf, family, id),
+                None => match found.way() {
+                    Way::Link(out) => self.on_link(mbuf, family, out),
+                    // Only packets with a way out get here.
+                    _ => self.drop(mbuf, NO_ROUTE),
                 },
-                Way::Link(out) => self.on_link(mbuf, family, out),
-                // Only packets with a way out get here.
-                _ => self.drop(mbuf, NO_ROUTE),
             }
         }
+    }
+
+    /// Puts link headers before the packets that go out by the same interface as the first of `mask`, as long as nothing
+    /// is special about them. Returns their places and the interface.
+    #[inline]
+    fn frame_in_place(&mut self, family: Family, mask: u64) -> (u64, u16) {
+        let inet = &*self.inet;
+        let adjacency = |place: usize| inet.way_of[place].via().and_then(|id| inet.tables.adjacency(id));
+        let first = places(mask).next().and_then(adjacency);
+        let Some(out) = first.map(|adjacency| adjacency.out) else { return (0, 0) };
+        let Some(link) = self.snapshot.links.get(usize::from(out)).filter(|link| link.ethernet) else {
+            return (0, 0);
+        };
+        let ethertype = match family {
+            Family::V4 => 0x0800,
+            Family::V6 => 0x86dd,
+        };
+        let (from, mtu) = (link.mac, link.mtu as usize);
+        let slots = self.burst.slots_mut();
+        let mut framed = 0;
+        for place in places(mask) {
+            let Some(mbuf) = &mut slots[place] else { continue };
+            let Some(to) = adjacency(place).filter(|to| to.out == out) else { continue };
+            if mbuf.len() > mtu || mbuf.flags().0 & PENDING != 0 {
+                continue;
+            }
+            let Some(header) = mbuf.prepend(ETHER_LEN).and_then(|bytes| bytes.first_chunk_mut()) else {
+                continue;
+            };
+            to.mac.write_header(header, from, ethertype);
+            framed |= 1 << place;
+        }
+        (framed, out)
     }
 
     /// Sends a packet made here. It is routed, and seen by output filters; with `after`, by those behind that one.
     pub(super) fn originate(&mut self, family: Family, mbuf: Mbuf, after: Option<AttachId>) {
         let way = self.way_to(family, &mbuf);
         if way == Way::Local {
-            return self.loop_back(mbuf, after);
+            return self.loop_back(mbuf);
         }
         if !matches!(way, Way::Via(_) | Way::Link(_)) {
             // Made here: nobody is told.
@@ -51,7 +106,7 @@ impl Path<'_> {
         let full = self.burst.push(mbuf);
         debug_assert!(full.is_ok(), "the spare burst is empty");
         let kept = self.inet.way_of[0];
-        self.inet.way_of[0] = way;
+        self.inet.way_of[0] = way.into();
         self.hook.status.inet.originated.add(1);
         self.ip_output(family, 1, after);
         self.inet.way_of[0] = kept;
@@ -62,9 +117,10 @@ impl Path<'_> {
 
     /// A packet made here for an address of ours: received, in the next step of this round.
     #[cold]
-    fn loop_back(&mut self, mut mbuf: Mbuf, after: Option<AttachId>) {
+    fn loop_back(&mut self, mut mbuf: Mbuf) {
         mbuf.flags_mut().insert(Flags::LOOP);
-        if let Err(refused) = self.hook.requeue.push(Target::IpInput(after), mbuf) {
+        // A reference to an output filter says nothing about input.
+        if let Err(refused) = self.hook.requeue.push(Target::IpInput(None), mbuf) {
             self.drop(refused.into_mbuf(), LOOPED);
         }
     }
@@ -105,7 +161,9 @@ impl Path<'_> {
     /// Sends the packet, cut to what the link takes.
     #[inline]
     pub(super) fn fit(&mut self, mbuf: Mbuf, family: Family, to: Mac, out: u16) {
-        let mtu = self.snapshot.links[usize::from(out)].mtu as usize;
+        // A neighbour may be told of before the snapshot that has its interface, and after.
+        let Some(link) = self.snapshot.links.get(usize::from(out)) else { return self.drop(mbuf, IF_DOWN) };
+        let mtu = link.mtu as usize;
         if mbuf.len() <= mtu && mbuf.flags().0 & PENDING == 0 {
             return self.send(mbuf, family, to, out);
         }

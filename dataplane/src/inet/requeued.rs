@@ -95,7 +95,9 @@ impl Path<'_> {
     /// Pre-output and framer for packets of a protocol (KPI: `ifnet_output`).
     fn frame(&mut self, interface: IfIndex, family: ProtocolFamily, dest: LinkDest) {
         let snapshot = self.snapshot;
-        let Some(link) = snapshot.links.get(usize::from(interface.0)).filter(|l| l.up) else { return };
+        let Some(link) = snapshot.links.get(usize::from(interface.0)).filter(|l| l.up) else {
+            return self.drop_burst(IF_DOWN);
+        };
         let handler = link.protocol(family).map(|p| &p.handler);
         for place in 0..self.burst.len() {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };

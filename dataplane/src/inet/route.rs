@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nke_filters::{AttachId, DropReason, Family, IpHook};
+use nke_inet::fib::Found;
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{BURST_MAX, Mbuf};
 
@@ -38,21 +39,67 @@ pub(super) fn destination(family: Family, mbuf: &Mbuf) -> IpAddr {
 
 impl Path<'_> {
     /// Takes the checked packets at the places of `mask`. All leave the burst.
-    #[inline]
-    pub(super) fn ip(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
-        if self.snapshot.ip[family as usize].wants_whole {
-            mask = self.reassemble(family, mask);
+    pub(super) fn ip(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
+        if family == Family::V4 {
+            self.note_destinations(mask);
         }
-        mask = self.filters(family, IpHook::Prerouting, mask, after);
-        if mask != 0 {
-            self.routed(family, mask, after);
+        self.ip_noted(family, mask, after);
+    }
+
+    /// Notes where the IPv4 packets at the places of `mask` go to, for [`Path::ip_noted`].
+    #[cold]
+    pub(super) fn note_destinations(&mut self, mask: u64) {
+        for place in places(mask) {
+            if let Some(mbuf) = &self.burst.slots()[place] {
+                self.inet.to4[place] = dst4(mbuf).to_bits();
+            }
         }
     }
 
-    /// The same, behind the prerouting hook.
+    /// As [`Path::ip`], for packets whose destinations were noted as they were checked.
     #[inline]
+    pub(super) fn ip_noted(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
+        let chains = &self.snapshot.ip[family as usize];
+        if chains.wants_whole || !chains.at(IpHook::Prerouting).is_empty() {
+            if chains.wants_whole {
+                mask = self.reassemble(family, mask);
+            }
+            mask = self.filters(family, IpHook::Prerouting, mask, after);
+            // Filters may have changed them.
+            if family == Family::V4 {
+                self.note_destinations(mask);
+            }
+        }
+        if mask != 0 {
+            self.routed_noted(family, mask, after);
+        }
+    }
+
+    /// As [`Path::ip`], behind the prerouting hook.
     pub(super) fn routed(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
-        let (local, forward) = self.route(family, mask);
+        if family == Family::V4 {
+            self.note_destinations(mask);
+        }
+        self.routed_noted(family, mask, after);
+    }
+
+    /// Looks the noted destinations up and sends each packet on its way.
+    #[inline]
+    fn routed_noted(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
+        match family {
+            Family::V4 => {
+                // Places between them are looked up as well, in vain: that costs less than to leave them out.
+                let end = 64 - mask.leading_zeros() as usize;
+                let inet = &mut *self.inet;
+                inet.tables.lookup4(&inet.to4[..end], &mut inet.way_of[..end]);
+            }
+            Family::V6 => self.lookup6(mask),
+        }
+        let mut forward = 0;
+        for place in places(mask) {
+            forward |= u64::from(self.inet.way_of[place].via().is_some()) << place;
+        }
+        let local = if forward == mask { 0 } else { self.other_ways(family, mask & !forward, &mut forward) };
         if local != 0 {
             self.local(family, local, after);
         }
@@ -61,67 +108,47 @@ impl Path<'_> {
         }
     }
 
-    /// Looks the packets' destinations up; their ways stand beside the burst afterwards. Packets that go nowhere are
-    /// dropped and answered. Returns the places of packets for this host, and of those for others.
-    #[inline]
-    fn route(&mut self, family: Family, mask: u64) -> (u64, u64) {
-        let mut at = [0u8; BURST_MAX];
+    fn lookup6(&mut self, mask: u64) {
+        let (mut destinations, mut found) = ([0u128; BURST_MAX], [Found::default(); BURST_MAX]);
         let mut count = 0;
-        match family {
-            Family::V4 => {
-                let mut destinations = [0u32; BURST_MAX];
-                for place in places(mask) {
-                    let Some(mbuf) = &self.burst.slots()[place] else { continue };
-                    destinations[count] = dst4(mbuf).to_bits();
-                    at[count] = place as u8;
-                    count += 1;
-                }
-                self.inet.tables.lookup4(&destinations[..count], &mut self.inet.ways);
-            }
-            Family::V6 => {
-                let mut destinations = [0u128; BURST_MAX];
-                for place in places(mask) {
-                    let Some(mbuf) = &self.burst.slots()[place] else { continue };
-                    destinations[count] = dst6(mbuf).to_bits();
-                    at[count] = place as u8;
-                    count += 1;
-                }
-                self.inet.tables.lookup6(&destinations[..count], &mut self.inet.ways);
-            }
+        for place in places(mask) {
+            let Some(mbuf) = &self.burst.slots()[place] else { continue };
+            destinations[count] = dst6(mbuf).to_bits();
+            count += 1;
         }
-        let (mut local, mut forward) = (0, 0);
-        for (i, &place) in at[..count].iter().enumerate() {
-            let place = usize::from(place);
-            let mut way = self.inet.ways[i];
+        self.inet.tables.lookup6(&destinations[..count], &mut found);
+        for (place, found) in places(mask).zip(found) {
+            self.inet.way_of[place] = found;
+        }
+    }
+
+    /// Ways other than by one neighbour. Packets that go nowhere are dropped and answered. Returns the places of packets for
+    /// this host, and adds those for others to `forward`.
+    #[cold]
+    fn other_ways(&mut self, family: Family, mask: u64, forward: &mut u64) -> u64 {
+        let mut local = 0;
+        for place in places(mask) {
+            let mut way = self.inet.way_of[place].way();
             if let Way::Several(group) = way {
                 way = match &self.burst.slots()[place] {
                     Some(mbuf) => self.inet.tables.choose(group, family, mbuf),
                     None => continue,
                 };
+                self.inet.way_of[place] = way.into();
             }
-            self.inet.way_of[place] = way;
             match way {
-                Way::Via(_) | Way::Link(_) => forward |= 1 << place,
+                Way::Via(_) | Way::Link(_) => *forward |= 1 << place,
                 Way::Local => local |= 1 << place,
-                other => {
-                    if self.is_group(family, place) {
-                        local |= 1 << place;
-                    } else {
-                        self.nowhere(family, place, other);
-                    }
-                }
+                _ if self.is_group(family, place) => local |= 1 << place,
+                other => self.nowhere(family, place, other),
             }
         }
-        (local, forward)
+        local
     }
 
     /// The way to one destination, for a packet that is made here.
-    pub(super) fn way_to(&mut self, family: Family, mbuf: &Mbuf) -> Way {
-        match family {
-            Family::V4 => self.inet.tables.lookup4(&[dst4(mbuf).to_bits()], &mut self.inet.ways),
-            Family::V6 => self.inet.tables.lookup6(&[dst6(mbuf).to_bits()], &mut self.inet.ways),
-        }
-        match self.inet.ways[0] {
+    pub(super) fn way_to(&self, family: Family, mbuf: &Mbuf) -> Way {
+        match self.inet.tables.lookup(destination(family, mbuf)) {
             Way::Several(group) => self.inet.tables.choose(group, family, mbuf),
             way => way,
         }

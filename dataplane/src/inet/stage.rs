@@ -10,7 +10,7 @@ use nke_mbuf::{Burst, Mbuf};
 use super::link::Link;
 use super::mac::Mac;
 use super::worker::InetWorker;
-use crate::drop::{HANDOVER_FULL, LOOPED, NO_ROOM};
+use crate::drop::{HANDOVER_FULL, IF_DOWN, LOOPED, NO_ROOM};
 use crate::pfil::Hook;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -81,13 +81,14 @@ impl Path<'_> {
         if !link.ethernet {
             return self.send_by_driver(mbuf, family, link, out);
         }
-        let Some(header) = mbuf.prepend(14) else { return self.drop(mbuf, NO_ROOM) };
-        header[..6].copy_from_slice(&to.bytes());
-        header[6..12].copy_from_slice(&link.mac.bytes());
-        header[12..].copy_from_slice(match family {
-            Family::V4 => &[0x08, 0x00],
-            Family::V6 => &[0x86, 0xdd],
-        });
+        let Some(header) = mbuf.prepend(14).and_then(|bytes| bytes.first_chunk_mut()) else {
+            return self.drop(mbuf, NO_ROOM);
+        };
+        let ethertype = match family {
+            Family::V4 => 0x0800,
+            Family::V6 => 0x86dd,
+        };
+        to.write_header(header, link.mac, ethertype);
         self.stage(mbuf, out);
     }
 
@@ -118,7 +119,7 @@ impl Path<'_> {
 
     #[cold]
     fn stage_elsewhere(&mut self, mbuf: Mbuf, out: u16) {
-        let link = &self.snapshot.links[usize::from(out)];
+        let Some(link) = self.snapshot.links.get(usize::from(out)) else { return self.drop(mbuf, IF_DOWN) };
         if link.more.driver.is_some() {
             return match self.hook.requeue.push(Target::Output(IfIndex(out)), mbuf) {
                 Ok(()) => (),
@@ -129,7 +130,7 @@ impl Path<'_> {
             };
         }
         // Its queues are other workers': one of them sends it.
-        let ifnet = &self.shared.interfaces[usize::from(out)];
+        let Some(ifnet) = self.shared.interfaces.get(IfIndex(out)) else { return self.drop(mbuf, IF_DOWN) };
         if let Err(mbuf) = ifnet.injected(Direction::Output).push(mbuf) {
             return self.drop(mbuf, HANDOVER_FULL);
         }
@@ -137,7 +138,7 @@ impl Path<'_> {
     }
 
     /// Interface output for what is staged for a lane.
-    fn transmit_staged(&mut self, lane: usize) {
+    pub(super) fn transmit_staged(&mut self, lane: usize) {
         // The burst at hand may be in use: the lane's changes places with it.
         std::mem::swap(self.burst, &mut self.inet.staged[lane]);
         self.output_lane(lane);

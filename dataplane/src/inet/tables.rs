@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use nke_filters::{Family, Target};
-use nke_inet::fib::{Groups, Trie};
+use nke_inet::fib::{Found, Groups, Trie};
 use nke_inet::icmp::Limits;
 use nke_inet::neigh;
 use nke_inet::reass::{Config as Reassembly, Steering};
@@ -134,14 +134,14 @@ impl Tables {
 
     /// The ways of IPv4 destinations.
     #[inline(always)]
-    pub(super) fn lookup4(&self, destinations: &[u32], ways: &mut [Way]) {
-        self.fib4.lookup4_burst(destinations, ways);
+    pub(super) fn lookup4(&self, destinations: &[u32], found: &mut [Found]) {
+        self.fib4.lookup4_burst(destinations, found);
     }
 
     /// The ways of IPv6 destinations.
     #[inline(always)]
-    pub(super) fn lookup6(&self, destinations: &[u128], ways: &mut [Way]) {
-        self.fib6.lookup6_burst(destinations, ways);
+    pub(super) fn lookup6(&self, destinations: &[u128], found: &mut [Found]) {
+        self.fib6.lookup6_burst(destinations, found);
     }
 
     /// The way of one destination.

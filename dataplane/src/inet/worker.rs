@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use nke_filters::IFNETS_MAX;
+use nke_inet::fib::Found;
 use nke_inet::icmp::RateLimiter;
 use nke_inet::reass::Reassembler;
 use nke_mbuf::{BURST_MAX, Burst, Cache};
 
 use super::pending::Pending;
-use super::tables::{Tables, Way};
+use super::tables::Tables;
 use crate::worker::Lane;
 
 /// No lane of this worker.
@@ -21,10 +22,10 @@ pub struct InetWorker {
     pub(super) limiter: RateLimiter,
     pub(super) pending: Pending,
     pub(super) pending_spare: Pending,
-    /// What a lookup found, in its order.
-    pub(super) ways: [Way; BURST_MAX],
+    /// Destination of the IPv4 packet at each place of the burst, for its lookup.
+    pub(super) to4: [u32; BURST_MAX],
     /// The way of the packet at each place of the burst.
-    pub(super) way_of: [Way; BURST_MAX],
+    pub(super) way_of: [Found; BURST_MAX],
     /// For packets made while the burst is in use.
     pub(super) spare: Burst,
     /// First fragments of datagrams whose time is over.
@@ -48,8 +49,8 @@ impl InetWorker {
             limiter: RateLimiter::new(tables.settings.icmp, [key[1], key[0]]),
             pending: Pending::new(),
             pending_spare: Pending::new(),
-            ways: [Way::None; BURST_MAX],
-            way_of: [Way::None; BURST_MAX],
+            to4: [0; BURST_MAX],
+            way_of: [Found::default(); BURST_MAX],
             spare: Burst::new(),
             firsts: Burst::new(),
             staged: lanes.iter().map(|_| Burst::new()).collect(),

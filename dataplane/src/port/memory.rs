@@ -146,7 +146,7 @@ impl Queue for Source {
             if data.len() > SLOT_BYTES {
                 data[SLOT_BYTES..].copy_from_slice(&slot[SLOT_BYTES..]);
             }
-            mbuf.trim(slot.len() - self.frames.len);
+            mbuf.narrow(0, self.frames.len);
             mbuf.set_timestamp(now);
             moved.add(self.frames.len);
             let full = burst.push(mbuf);

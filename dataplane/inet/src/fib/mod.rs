@@ -22,4 +22,4 @@ mod way;
 pub use prefix::{Address, Prefix, PrefixError};
 pub use rib::{Fib, Full, Retired};
 pub use trie::Trie;
-pub use way::{Groups, MEMBERS_MAX, Way};
+pub use way::{Found, Groups, MEMBERS_MAX, Way};

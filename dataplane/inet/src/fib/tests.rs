@@ -83,10 +83,10 @@ proptest! {
     #[test]
     fn ipv4_answers_like_the_list(steps in steps(32)) {
         run::<Ipv4Addr>(&steps, |trie, address| {
-            let mut ways = [Way::Local; 3];
+            let mut ways = [Found::default(); 3];
             trie.lookup4_burst(&[address.to_bits(); 3], &mut ways);
             let scalar = trie.lookup4(address.to_bits());
-            assert_eq!(ways, [scalar; 3]);
+            assert_eq!(ways.map(Found::way), [scalar; 3]);
             scalar
         });
     }
@@ -94,12 +94,13 @@ proptest! {
     #[test]
     fn ipv6_answers_like_the_list(steps in steps(128)) {
         run::<Ipv6Addr>(&steps, |trie, address| {
-            let mut ways = [Way::Local; 18];
+            let mut ways = [Found::default(); 18];
             let mut addresses = [address.to_bits(); 18];
             addresses[0] = 0;
             trie.lookup6_burst(&addresses, &mut ways);
             let scalar = trie.lookup6(address.to_bits());
-            assert_eq!(ways[1..], [scalar; 17]);
+            assert_eq!(ways.map(Found::way)[1..], [scalar; 17]);
+            assert_eq!(ways[1].via(), matches!(scalar, Way::Via(_)).then_some(scalar.to_bits() & Way::NUMBER_MAX));
             scalar
         });
     }
@@ -139,11 +140,11 @@ fn readers_see_the_old_answer_or_the_new_one() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let (mut seen, mut ways) = ([0u64; 4], [Way::None; 4]);
+            let (mut seen, mut ways) = ([0u64; 4], [Found::default(); 4]);
             while !stop.load(Ordering::Relaxed) {
                 trie.lookup4_burst(&[address; 4], &mut ways);
-                for way in ways {
-                    match way {
+                for found in ways {
+                    match found.way() {
                         Way::Via(n @ 1..=3) => seen[n as usize] += 1,
                         other => panic!("{other:?} was never an answer"),
                     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::memory::Words;
-use super::way::{WAY_BITS, Way};
+use super::way::{Found, WAY_BITS, Way};
 
 /// Bits of the root's index.
 pub(super) const ROOT_BITS: u8 = 24;
@@ -100,18 +100,16 @@ impl Trie {
         }
     }
 
-    /// The ways of several IPv4 addresses, in `ways` at the same places. The loads of the root are independent of each
+    /// The ways of several IPv4 addresses, in `found` at the same places. The loads of the root are independent of each
     /// other, so that their misses overlap; then the nodes'.
     #[inline]
-    pub fn lookup4_burst(&self, addresses: &[u32], ways: &mut [Way]) {
-        const STEP: usize = 16;
-        let mut found = [Entry(0); STEP];
-        for (addresses, ways) in addresses.chunks(STEP).zip(ways.chunks_mut(STEP)) {
-            for (entry, address) in found.iter_mut().zip(addresses) {
-                *entry = Entry(self.root[root_of(*address)].load(Acquire));
-            }
-            for ((way, entry), address) in ways.iter_mut().zip(&found).zip(addresses) {
-                *way = self.end4(*entry, *address).way();
+    pub fn lookup4_burst(&self, addresses: &[u32], found: &mut [Found]) {
+        for (found, address) in found.iter_mut().zip(addresses) {
+            *found = Found(self.root[root_of(*address)].load(Acquire));
+        }
+        for (found, address) in found.iter_mut().zip(addresses) {
+            if Entry(found.0).to_node().is_some() {
+                *found = Found(self.end4(Entry(found.0), *address).0);
             }
         }
     }
@@ -131,9 +129,9 @@ impl Trie {
 
     /// The ways of several IPv6 addresses, level by level for all of them, so that misses overlap.
     #[inline]
-    pub fn lookup6_burst(&self, addresses: &[u128], ways: &mut [Way]) {
+    pub fn lookup6_burst(&self, addresses: &[u128], answers: &mut [Found]) {
         const STEP: usize = 16;
-        for (addresses, ways) in addresses.chunks(STEP).zip(ways.chunks_mut(STEP)) {
+        for (addresses, answers) in addresses.chunks(STEP).zip(answers.chunks_mut(STEP)) {
             let mut found = [Entry(0); STEP];
             let found = &mut found[..addresses.len()];
             for (entry, address) in found.iter_mut().zip(addresses) {
@@ -149,8 +147,8 @@ impl Trie {
                 }
                 shift = shift.wrapping_sub(NODE_BITS) & 127;
             }
-            for (way, entry) in ways.iter_mut().zip(found.iter()) {
-                *way = entry.way();
+            for (answer, entry) in answers.iter_mut().zip(found.iter()) {
+                *answer = Found(entry.0);
             }
         }
     }

@@ -24,6 +24,30 @@ pub enum Way {
     Several(u32),
 }
 
+/// What a burst of lookups found for one address: a way that nobody has looked at yet.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Found(pub(super) u32);
+
+impl Found {
+    /// The neighbour's number, if it is a way to a neighbour: nearly all are.
+    #[inline(always)]
+    pub fn via(self) -> Option<u32> {
+        (self.0 >> NUMBER_BITS & 7 == 1).then_some(self.0 & NUMBER)
+    }
+
+    /// The way.
+    #[inline(always)]
+    pub fn way(self) -> Way {
+        Way::from_bits(self.0)
+    }
+}
+
+impl From<Way> for Found {
+    fn from(way: Way) -> Found {
+        Found(way.to_bits())
+    }
+}
+
 /// Bits of a way in an entry.
 pub(super) const WAY_BITS: u32 = 23;
 const NUMBER_BITS: u32 = 20;
