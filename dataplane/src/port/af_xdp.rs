@@ -186,6 +186,15 @@ impl XdpQueue {
         Ok(())
     }
 
+    /// Brings a packet in more frames than the device takes into one: what was put together of small fragments. One that
+    /// does not fit stays as it is.
+    #[cold]
+    fn gather(&self, mbuf: &mut Mbuf) {
+        if mbuf.segment_count() > self.segments_max {
+            mbuf.pullup(mbuf.len());
+        }
+    }
+
     /// Whether the device can ever send this packet; if not, why.
     #[inline]
     fn unsendable(&self, mbuf: &Mbuf) -> Option<nke_filters::DropReason> {
@@ -260,7 +269,10 @@ impl Queue for XdpQueue {
         let mut chains = false;
         for slot in burst.slots_mut() {
             let Some(mbuf) = slot else { continue };
-            chains |= !mbuf.is_contiguous();
+            if !mbuf.is_contiguous() {
+                self.gather(mbuf);
+                chains |= !mbuf.is_contiguous();
+            }
             if let Some(reason) = self.unsendable(mbuf) {
                 drops[reason.index()].add(1);
                 slot.take().into_iter().for_each(|mbuf| cache.free(mbuf));
