@@ -226,6 +226,9 @@ impl Check {
             } else if config.router.is_none() {
                 let message = format!("a filter on `{port}` sees nothing without a [router]");
                 self.say("NKE-CFG-006", filter.port.span(), message);
+            } else if let Some(protocol) = &filter.protocol {
+                let message = format!("`protocol` is for filters on ports: `{port}` is one version of IP");
+                self.say("NKE-CFG-006", protocol.span(), message);
             }
             if let Some(protocol) = &filter.protocol
                 && ethertype(protocol.as_ref()).is_none()

@@ -320,6 +320,8 @@ via = "192.0.2.2"
     assert_eq!(complaints(&good.replace("[router]", ""))[0].0, "NKE-CFG-006");
     let filter = "[[port]]\nname = \"a\"\nkind = \"memory\"\nrole = \"sink\"\n[[filter]]\nkind = \"k\"\nport = \"ip\"\n";
     assert_eq!(complaints(filter)[0].0, "NKE-CFG-006");
+    let of_ip = format!("{good}\n[[filter]]\nkind = \"acl\"\nport = \"ip\"\nprotocol = \"ip6\"\n");
+    assert_eq!(complaints(&of_ip)[0].0, "NKE-CFG-006");
     assert_eq!(complaints(&format!("{filter}[router]\n")), []);
 }
 
