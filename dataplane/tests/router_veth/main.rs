@@ -1,114 +1,21 @@
-//! NKE as router and host between two network namespaces, on real AF_XDP over veth. Needs root, `ip`, `ping`, `iperf3`.
+//! NKE as router and host between network namespaces, on real AF_XDP over veth. Needs root, `ip`, `ping`, `iperf3`; some
+//! need `traceroute`, `tcpdump` or scapy.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod changes;
+mod cipher;
+#[path = "../common/mod.rs"]
 mod common;
+mod filters;
+mod floods;
+mod fragments;
+mod net;
+mod paths;
 
-use std::fs;
-use std::process::{Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use nke_dataplane::lab::{Lab, Veth, ip};
-use nke_dataplane::netdev;
-use serde_json::Value;
+use nke_dataplane::lab::ip;
 
 use common::*;
-
-/// left -- n0 [nke] n1 -- right. NKE is .1 and ::1 on 10.0.1.0/24 and 10.0.2.0/24, 2001:db8:1::/64 and 2001:db8:2::/64; the
-/// ends are .2 and ::2, and route everything to it.
-struct Net {
-    _alone: MutexGuard<'static, ()>,
-    lab: Lab,
-    left: String,
-    middle: String,
-    right: String,
-}
-
-const LEFT: [&str; 2] = ["10.0.1.2", "2001:db8:1::2"];
-const RIGHT: [&str; 2] = ["10.0.2.2", "2001:db8:2::2"];
-
-impl Net {
-    fn new(right_mtu: u32) -> Net {
-        // Two cores are too few for several routers and their hosts at the same time.
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lab = Lab::new().unwrap().with_ipv6();
-        let [left, middle, right] = ["left", "nke", "right"].map(|role| lab.netns(role).unwrap());
-        lab.veth((&left, "l0"), (&middle, "n0"), Veth::default()).unwrap();
-        lab.veth((&middle, "n1"), (&right, "r0"), Veth { mtu: right_mtu, ..Veth::default() }).unwrap();
-        // The kernel there is no host of these networks.
-        netdev::in_netns(Some(&middle), || {
-            for device in ["n0", "n1"] {
-                fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1").unwrap();
-            }
-        })
-        .unwrap();
-        for (ns, device, side) in [(&left, "l0", 1), (&right, "r0", 2)] {
-            lab.address(ns, device, &format!("10.0.{side}.2/24")).unwrap();
-            lab.address(ns, device, &format!("2001:db8:{side}::2/64")).unwrap();
-            ip(&["-n", ns, "route", "add", "default", "via", &format!("10.0.{side}.1")]).unwrap();
-            ip(&["-n", ns, "-6", "route", "add", "default", "via", &format!("2001:db8:{side}::1")]).unwrap();
-        }
-        Net { _alone: alone, lab, left, middle, right }
-    }
-
-    fn router(&self, more: &str) -> Nke {
-        let port = |name: &str, device: &str| {
-            format!(
-                "[[port]]\nname = \"{name}\"\nkind = \"af_xdp\"\ndevice = \"{device}\"\nnetns = \"{}\"\n",
-                self.middle
-            )
-        };
-        let address =
-            |port: &str, address: &str| format!("[[address]]\nport = \"{port}\"\naddress = \"{address}\"\n");
-        let nke = Nke::start(&format!(
-            "mode = \"adaptive\"\n[router]\n{}{}{}{}{}{}{more}",
-            port("a", "n0"),
-            port("b", "n1"),
-            address("a", "10.0.1.1/24"),
-            address("a", "2001:db8:1::1/64"),
-            address("b", "10.0.2.1/24"),
-            address("b", "2001:db8:2::1/64"),
-        ));
-        for own in ["10.0.1.1", "2001:db8:1::1"] {
-            until("the router answers", || (self.ping(own, 1, &[]) == 1).then_some(()));
-        }
-        nke
-    }
-
-    /// `ping` from left; how many of `count` were answered.
-    fn ping(&self, to: &str, count: u32, more: &[&str]) -> u32 {
-        let mut command = self.lab.command(&self.left, "ping");
-        let count = count.to_string();
-        let out =
-            command.args(["-n", "-i", "0.05", "-W", "2", "-c", &count]).args(more).arg(to).output().unwrap();
-        let text = String::from_utf8_lossy(&out.stdout);
-        let words: Vec<_> = text.split_whitespace().collect();
-        let at = words.iter().position(|w| w.starts_with("received")).unwrap_or_else(|| panic!("{text}"));
-        words[at - 1].parse().unwrap()
-    }
-
-    fn iperf(&self, to: &str, more: &[&str]) -> Output {
-        let mut server = self.lab.command(&self.right, "iperf3");
-        let child = server.args(["-s", "-1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let _server = Running(child);
-        until("iperf3 listens", || {
-            let listens = netdev::in_netns(Some(&self.right), || {
-                fs::read_to_string("/proc/thread-self/net/tcp6").unwrap()
-            });
-            listens.unwrap().lines().any(|l| l.contains(":1451 ") && l.contains(" 0A ")).then_some(())
-        });
-        let mut command = self.lab.command(&self.left, "iperf3");
-        command.args(["-c", to, "-J", "-t", "1"]).args(more).output().unwrap()
-    }
-}
-
-fn received_bits(out: &Output) -> f64 {
-    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert!(report["error"].is_null(), "{}", report["error"]);
-    let end = &report["end"];
-    let sum = if end["sum_received"].is_null() { &end["sum"] } else { &end["sum_received"] };
-    sum["bits_per_second"].as_f64().unwrap()
-}
+use net::*;
 
 #[test]
 fn ping_and_iperf_cross_the_router_in_both_versions_of_ip() {
