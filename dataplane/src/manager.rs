@@ -309,8 +309,11 @@ impl Manager {
                 self.changed(interface, IfEventKind::ProtocolAttached, outcome);
             }
             Command::DetachProtocol { interface, family } => {
+                // Meanwhile it may have gone with its interface or extension.
                 let outcome = self.interfaces.detach_protocol(interface, family);
-                self.changed(interface, IfEventKind::ProtocolDetached, outcome);
+                if outcome != Err(nke_filters::IfError::NotAttached) {
+                    self.changed(interface, IfEventKind::ProtocolDetached, outcome);
+                }
             }
             Command::RegisterPlumber { owner, family, interfaces, plumber } => {
                 if let Err(e) = self.interfaces.register_plumber(owner, family, interfaces, plumber) {
