@@ -132,18 +132,18 @@ pub enum Command {
     Stop,
 }
 
-/// A request to an interface that can wait in a queue; see [`IfIoctl`].
+/// A request to an interface that can wait in a queue; see [`nke_filters::IfIoctl`].
 #[derive(Clone, Debug)]
 pub enum OwnedIoctl {
-    /// [`IfIoctl::SetMtu`].
+    /// [`nke_filters::IfIoctl::SetMtu`].
     SetMtu(u32),
-    /// [`IfIoctl::SetFlags`].
+    /// [`nke_filters::IfIoctl::SetFlags`].
     SetFlags(IfFlags),
-    /// [`IfIoctl::SetLladdr`].
+    /// [`nke_filters::IfIoctl::SetLladdr`].
     SetLladdr(EtherAddr),
-    /// [`IfIoctl::AddMulti`].
+    /// [`nke_filters::IfIoctl::AddMulti`].
     AddMulti(IpAddr),
-    /// [`IfIoctl::DelMulti`].
+    /// [`nke_filters::IfIoctl::DelMulti`].
     DelMulti(IpAddr),
 }
 

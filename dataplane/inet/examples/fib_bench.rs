@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use nke_inet::fib::{Address, Fib, Prefix, Trie, Way};
+use nke_inet::fib::{Address, Fib, Found, Prefix, Trie, Way};
 
 struct Random(u64);
 

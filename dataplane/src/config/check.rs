@@ -294,6 +294,9 @@ impl Check {
         self.bounds("reassembly_bytes", &router.reassembly_bytes, 1 << 17..=1 << 32);
         self.bounds("icmp_errors_per_second", &router.icmp_errors_per_second, 0..=1_000_000);
         if router.host == RouterHost::Kernel {
+            let message =
+                "host = \"kernel\" is not carried out yet: give NKE the addresses and routes, host = \"nke\"";
+            self.say("NKE-CFG-006", 0..0, message.into());
             if let Some((what, span)) = first {
                 let message =
                     format!("[[{what}]] with host = \"kernel\": it is the kernel's, set it with `ip`");
