@@ -222,3 +222,43 @@ fn loopback_has_addresses_and_ends_what_goes_round() {
     drop(host);
     bed.finish();
 }
+
+#[test]
+fn a_configuration_makes_interfaces_before_it_uses_them() {
+    let text = r#"
+[pool]
+frames = 4096
+hugepages = "never"
+[router]
+[[port]]
+name = "a"
+kind = "memory"
+role = "sink"
+[[interface]]
+name = "a.5"
+kind = "vlan"
+mtu = 1400
+args = { parent = "a", tag = 5 }
+[[interface]]
+name = "lo0"
+kind = "loopback"
+up = false
+[[address]]
+port = "a.5"
+address = "192.0.2.1/24"
+[[route]]
+to = "198.51.100.0/24"
+port = "a.5"
+"#;
+    let config = nke_dataplane::config::Config::parse(text, "test").unwrap();
+    let assembly = nke_dataplane::assemble::assemble(&config).unwrap();
+    let shared = assembly.runtime.shared();
+    let info = |name: &str| shared.interface(name).unwrap().identity().params.clone();
+    assert_eq!((info("a.5").kind, info("a.5").mtu), ("vlan", 1400));
+    assert!(!info("lo0").flags.contains(nke_filters::IfFlags::UP));
+    assert_eq!(assembly.stop().outstanding, 0, "nothing is left on the ledger");
+    let wrong = text.replace("parent = \"a\"", "parent = \"b\"");
+    let config = nke_dataplane::config::Config::parse(&wrong, "test").unwrap();
+    let Err(error) = nke_dataplane::assemble::assemble(&config) else { panic!("there is no such parent") };
+    assert!(error.to_string().contains("no interface is called `b`"), "{error}");
+}
