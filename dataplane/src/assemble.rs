@@ -1,5 +1,6 @@
 //! Makes a dataplane of a configuration.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use af_xdp::program::{AttachMode, Match, Selection};
 use af_xdp::{BindMode, BusyPoll, Pages};
-use nke_filters::{ArgValue, Args, Cookie, IfIndex};
+use nke_filters::{ArgValue, Args, Cookie, Host, IfFlags, IfIndex};
 use nke_inet::icmp::Limits;
 use nke_inet::reass::Config as Reassembly;
 use nke_mbuf::wire::EtherAddr;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::guard;
 use crate::inet::{self, Net, NextHop, Request, RouteChange, RouteTo};
 use crate::linkwatch::{LinkWatch, Watched};
+use crate::manager::OwnedIoctl;
 use crate::port::Queue;
 use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};
 use crate::port::pcap::{PcapPortError, PcapQueue};
@@ -92,6 +94,9 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     }
     let control = runtime.control();
     crate::demo::register_builtin(&control)?;
+    for interface in &config.interface {
+        make_interface(&control, interface)?;
+    }
     route(&control, config)?;
     for filter in &config.filter {
         control.attach(attach_spec(filter))?.wait(PATIENCE)?;
@@ -118,6 +123,20 @@ fn inet_settings(router: &config::Router, frame_size: u32) -> inet::Settings {
         icmp: Limits { per_second: *router.icmp_errors_per_second.as_ref(), ..defaults.icmp },
         ..defaults
     }
+}
+
+/// Makes a virtual interface. Those before it are there already: it may name them.
+fn make_interface(control: &Control, interface: &config::Interface) -> Result<(), Error> {
+    let name = interface.name.as_ref();
+    let index = control.create_interface(&interface.kind, name, args(&interface.args))?.wait(PATIENCE)?;
+    if let Some(mtu) = interface.mtu {
+        control.ioctl(name, OwnedIoctl::SetMtu(mtu))?.wait(PATIENCE)?;
+    }
+    if let Some(made) = control.shared().ifnet_info(index).filter(|_| !interface.up) {
+        let down = made.flags.without(IfFlags::UP);
+        control.ioctl(name, OwnedIoctl::SetFlags(down))?.wait(PATIENCE)?;
+    }
+    Ok(())
 }
 
 /// Gives ports their addresses, then the table its routes and neighbours.
@@ -273,7 +292,12 @@ fn attach_spec(filter: &config::Filter) -> AttachSpec {
     };
     spec.protocol = filter.protocol.as_ref().and_then(|p| config::ethertype(p.as_ref()));
     spec.cookie = Cookie(filter.cookie);
-    let args = filter.args.iter().map(|(name, value)| {
+    spec.args = args(&filter.args);
+    spec
+}
+
+fn args(given: &BTreeMap<String, config::Arg>) -> Args {
+    let args = given.iter().map(|(name, value)| {
         let value = match value {
             config::Arg::Switch(on) => ArgValue::Switch(*on),
             config::Arg::Number(n) => ArgValue::Number(*n),
@@ -281,6 +305,5 @@ fn attach_spec(filter: &config::Filter) -> AttachSpec {
         };
         (name.clone(), value)
     });
-    spec.args = Args(args.collect());
-    spec
+    Args(args.collect())
 }

@@ -132,18 +132,18 @@ pub enum Command {
     Stop,
 }
 
-/// A request to an interface that can wait in a queue; see [`IfIoctl`].
+/// A request to an interface that can wait in a queue; see [`nke_filters::IfIoctl`].
 #[derive(Clone, Debug)]
 pub enum OwnedIoctl {
-    /// [`IfIoctl::SetMtu`].
+    /// [`nke_filters::IfIoctl::SetMtu`].
     SetMtu(u32),
-    /// [`IfIoctl::SetFlags`].
+    /// [`nke_filters::IfIoctl::SetFlags`].
     SetFlags(IfFlags),
-    /// [`IfIoctl::SetLladdr`].
+    /// [`nke_filters::IfIoctl::SetLladdr`].
     SetLladdr(EtherAddr),
-    /// [`IfIoctl::AddMulti`].
+    /// [`nke_filters::IfIoctl::AddMulti`].
     AddMulti(IpAddr),
-    /// [`IfIoctl::DelMulti`].
+    /// [`nke_filters::IfIoctl::DelMulti`].
     DelMulti(IpAddr),
 }
 
@@ -309,8 +309,11 @@ impl Manager {
                 self.changed(interface, IfEventKind::ProtocolAttached, outcome);
             }
             Command::DetachProtocol { interface, family } => {
+                // Meanwhile it may have gone with its interface or extension.
                 let outcome = self.interfaces.detach_protocol(interface, family);
-                self.changed(interface, IfEventKind::ProtocolDetached, outcome);
+                if outcome != Err(nke_filters::IfError::NotAttached) {
+                    self.changed(interface, IfEventKind::ProtocolDetached, outcome);
+                }
             }
             Command::RegisterPlumber { owner, family, interfaces, plumber } => {
                 if let Err(e) = self.interfaces.register_plumber(owner, family, interfaces, plumber) {

@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+mod inet;
+
 use nke_filters::{DropClass, HoldKind, IpHook};
 use serde_json::{Value, json};
 
@@ -22,7 +24,19 @@ pub enum View {
     Drops,
     /// Everything on the ledger, packets included.
     Ledger,
+    /// The routes workers were given, at most [`ROWS_MAX`].
+    Routes,
+    /// Neighbours.
+    Neighbors,
+    /// Protocols attached to interfaces.
+    Protocols,
+    /// What each worker's IP layer did, and holds.
+    Inet,
 }
+
+/// Rows of a table of routes or neighbours at most: the answer of the control socket is bounded. A row at the end says
+/// how many there are in all.
+pub const ROWS_MAX: usize = 10_000;
 
 impl View {
     /// The table called `name`.
@@ -33,6 +47,10 @@ impl View {
             "workers" => Some(View::Workers),
             "drops" => Some(View::Drops),
             "ledger" => Some(View::Ledger),
+            "routes" => Some(View::Routes),
+            "neighbors" => Some(View::Neighbors),
+            "protocols" => Some(View::Protocols),
+            "inet" => Some(View::Inet),
             _ => None,
         }
     }
@@ -42,15 +60,24 @@ impl View {
 pub fn table(manager: &Manager, view: View) -> Value {
     let shared = &*manager.shared;
     match view {
-        View::Interfaces => interfaces(shared),
+        View::Interfaces => interfaces(manager),
         View::Filters => manager.attachments.iter().enumerate().map(|(i, a)| filter(shared, i, a)).collect(),
         View::Workers => (0..shared.workers.len()).map(|n| worker(manager, n)).collect(),
         View::Drops => drops(shared),
         View::Ledger => ledger(shared),
+        View::Routes => inet::routes(manager),
+        View::Neighbors => inet::neighbors(manager),
+        View::Protocols => inet::protocols(manager),
+        View::Inet => (0..shared.workers.len()).map(|n| inet::worker(shared, n)).collect(),
     }
 }
 
-fn interfaces(shared: &Shared) -> Value {
+fn interfaces(manager: &Manager) -> Value {
+    let shared = &*manager.shared;
+    let addresses = |interface| {
+        let all = manager.interfaces.addresses(interface).iter();
+        all.map(|(address, len)| format!("{address}/{len}")).collect::<Vec<_>>().join(" ")
+    };
     let row = |ifnet: &crate::ifnet::Ifnet| {
         let i = usize::from(ifnet.index.0);
         let identity = ifnet.identity();
@@ -62,6 +89,8 @@ fn interfaces(shared: &Shared) -> Value {
             "name": identity.params.name,
             "kind": identity.params.kind,
             "state": ifnet.state().name(),
+            "mac": identity.params.lladdr.map_or(String::new(), |mac| mac.to_string()),
+            "addresses": addresses(ifnet.index),
             "rx_packets": sum(|c| c.rx_packets.get()),
             "rx_bytes": sum(|c| c.rx_bytes.get()),
             "tx_packets": sum(|c| c.tx_packets.get()),

@@ -38,6 +38,7 @@ mod protocol;
 mod requeue;
 mod swap;
 mod verdict;
+pub mod vif;
 
 pub use batch::{Batch, Removed};
 pub use host::{Host, HostError, Recorder, Refused};

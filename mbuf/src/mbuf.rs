@@ -188,16 +188,15 @@ impl Mbuf {
     }
 
     /// Grows the packet by `n` bytes at the front and returns them, unset. `None`, and no change, without headroom.
-    #[inline]
+    #[inline(always)]
     pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
-        if n > self.headroom() {
-            return None;
-        }
+        let at = self.headroom().checked_sub(n)?;
         let meta = self.meta_mut();
-        meta.data_off -= n as u16;
+        meta.data_off = at as u16;
         meta.data_len += n as u16;
         meta.pkt_len += n as u32;
-        Some(&mut self.data_mut()[..n])
+        // SAFETY: the `n` bytes from `at` on were headroom a moment ago: inside the frame, which is ours.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.hdr().base.as_ptr().add(at), n) })
     }
 
     /// Grows the first frame's data by `n` bytes at the end and returns them, unset. `None`, and no change, without

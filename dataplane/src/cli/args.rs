@@ -159,6 +159,10 @@ pub(super) enum What {
     Workers,
     Drops,
     Ledger,
+    Routes,
+    Neighbors,
+    Protocols,
+    Inet,
 }
 
 impl What {
@@ -169,6 +173,10 @@ impl What {
             What::Workers => "workers",
             What::Drops => "drops",
             What::Ledger => "ledger",
+            What::Routes => "routes",
+            What::Neighbors => "neighbors",
+            What::Protocols => "protocols",
+            What::Inet => "inet",
         }
     }
 }

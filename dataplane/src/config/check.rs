@@ -26,6 +26,7 @@ pub fn check(config: &Config) -> Vec<Complaint> {
     }
     check.runtime(config);
     check.ports(config);
+    check.interfaces(config);
     check.wires(config);
     check.filters(config);
     check.router(config);
@@ -64,6 +65,8 @@ impl Check {
             ("port", config.port.len(), SECTIONS_MAX),
             ("wire", config.wire.len(), SECTIONS_MAX),
             ("filter", config.filter.len(), SECTIONS_MAX),
+            // Beside the ports there are, see `IFNETS_MAX`.
+            ("interface", config.interface.len(), SECTIONS_MAX - config.port.len().min(SECTIONS_MAX)),
             ("address", config.address.len(), SECTIONS_MAX),
             ("route", config.route.len(), ROUTES_MAX),
             ("neighbor", config.neighbor.len(), ROUTES_MAX),
@@ -99,20 +102,38 @@ impl Check {
         }
     }
 
+    fn name(&mut self, given: &Spanned<String>) {
+        let name = given.as_ref();
+        let well_formed = !name.is_empty()
+            && name.len() <= 32
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !well_formed {
+            let message = format!("name {name:?}: letters, digits, `-`, `_` and `.`, at most 32");
+            self.say("NKE-CFG-003", given.span(), message);
+        }
+        if matches!(name.as_str(), "ip" | "ip6") {
+            let message = format!("name {name:?}: IP filters are attached to this name");
+            self.say("NKE-CFG-003", given.span(), message);
+        }
+    }
+
+    /// What an interface is made of only its kind can say, when it is made.
+    fn interfaces(&mut self, config: &Config) {
+        for (i, interface) in config.interface.iter().enumerate() {
+            self.name(&interface.name);
+            if config.interface[..i].iter().any(|other| other.name == interface.name)
+                || config.port.iter().any(|port| port.name == interface.name)
+            {
+                let message = format!("a port or interface is called `{}` already", interface.name.as_ref());
+                self.say("NKE-CFG-005", interface.name.span(), message);
+            }
+        }
+    }
+
     fn ports(&mut self, config: &Config) {
         for (i, port) in config.port.iter().enumerate() {
             let name = port.name.as_ref();
-            let well_formed = !name.is_empty()
-                && name.len() <= 32
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            if !well_formed {
-                let message = format!("name {name:?}: letters, digits, `-`, `_` and `.`, at most 32");
-                self.say("NKE-CFG-003", port.name.span(), message);
-            }
-            if matches!(name.as_str(), "ip" | "ip6") {
-                let message = format!("name {name:?}: IP filters are attached to this name");
-                self.say("NKE-CFG-003", port.name.span(), message);
-            }
+            self.name(&port.name);
             if config.port[..i].iter().any(|other| other.name.as_ref() == name) {
                 self.say("NKE-CFG-005", port.name.span(), format!("a second port is called `{name}`"));
             }
@@ -242,9 +263,10 @@ impl Check {
 }
 
 impl Check {
-    fn port_there<'a>(&mut self, name: &Spanned<String>, config: &'a Config) -> Option<&'a Port> {
-        let found = config.port.iter().find(|p| p.name == *name);
-        if found.is_none() {
+    /// Whether a port or interface has that name; says so if not.
+    fn port_there(&mut self, name: &Spanned<String>, config: &Config) -> bool {
+        let found = names(config).any(|known| known == name.as_ref());
+        if !found {
             self.say("NKE-CFG-004", name.span(), unknown_port(name.as_ref(), config));
         }
         found
@@ -253,7 +275,7 @@ impl Check {
     /// A port that addresses, routes and neighbours may name.
     fn routed(&mut self, name: &Spanned<String>, config: &Config) {
         let wired = config.wire.iter().any(|w| w.a == *name || w.b == *name);
-        if self.port_there(name, config).is_some() && wired {
+        if self.port_there(name, config) && wired {
             let message = format!("port `{}` is on a wire: what it receives is not routed", name.as_ref());
             self.say("NKE-CFG-006", name.span(), message);
         }
@@ -264,6 +286,7 @@ impl Check {
         let first = first.or_else(|| config.route.first().map(|r| ("route", r.to.span())));
         let first = first.or_else(|| config.neighbor.first().map(|n| ("neighbor", n.port.span())));
         let Some(router) = &config.router else {
+            let first = first.or_else(|| config.interface.first().map(|i| ("interface", i.name.span())));
             if let Some((what, span)) = first {
                 self.say("NKE-CFG-006", span, format!("[[{what}]] without a [router] section does nothing"));
             }
@@ -274,6 +297,9 @@ impl Check {
         self.bounds("reassembly_bytes", &router.reassembly_bytes, 1 << 17..=1 << 32);
         self.bounds("icmp_errors_per_second", &router.icmp_errors_per_second, 0..=1_000_000);
         if router.host == RouterHost::Kernel {
+            let message =
+                "host = \"kernel\" is not carried out yet: give NKE the addresses and routes, host = \"nke\"";
+            self.say("NKE-CFG-006", 0..0, message.into());
             if let Some((what, span)) = first {
                 let message =
                     format!("[[{what}]] with host = \"kernel\": it is the kernel's, set it with `ip`");
@@ -332,11 +358,17 @@ impl Check {
     }
 }
 
+/// What addresses, routes, neighbours and filters may name.
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    let ports = config.port.iter().map(|p| p.name.as_ref().as_str());
+    ports.chain(config.interface.iter().map(|i| i.name.as_ref().as_str()))
+}
+
 fn unknown_port(name: &str, config: &Config) -> String {
-    let names: Vec<_> = config.port.iter().map(|p| format!("`{}`", p.name.as_ref())).collect();
-    match nearest(name, config.port.iter().map(|p| p.name.as_ref().as_str())) {
-        Some(known) => format!("no port is called `{name}`; did you mean `{known}`?"),
-        None if names.is_empty() => format!("no port is called `{name}`; there are none"),
-        None => format!("no port is called `{name}`; there are {}", names.join(", ")),
+    let known: Vec<_> = names(config).map(|name| format!("`{name}`")).collect();
+    match nearest(name, names(config)) {
+        Some(near) => format!("no port is called `{name}`; did you mean `{near}`?"),
+        None if known.is_empty() => format!("no port is called `{name}`; there are none"),
+        None => format!("no port is called `{name}`; there are {}", known.join(", ")),
     }
 }

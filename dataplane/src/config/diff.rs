@@ -12,7 +12,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     for section in ["runtime", "pool", "router"] {
         compare(section, old.get(section), new.get(section), &mut lines);
     }
-    for section in ["port", "wire", "filter", "address", "route", "neighbor"] {
+    for section in ["port", "wire", "interface", "filter", "address", "route", "neighbor"] {
         let (old, new) = (named(section, &old), named(section, &new));
         for (name, value) in &old {
             match new.iter().find(|(n, _)| n == name) {
@@ -44,6 +44,7 @@ fn named(section: &str, file: &Table) -> Vec<(String, Value)> {
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
         let name = match section {
             "port" => format!("port {}", text("name")),
+            "interface" => format!("interface {}", text("name")),
             "wire" => format!("wire {} - {}", text("a"), text("b")),
             "address" => format!("address {} on {}", text("address"), text("port")),
             "route" => format!("route to {}", text("to")),

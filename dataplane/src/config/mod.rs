@@ -27,7 +27,9 @@ pub use model::{
     Xdp, ethertype,
 };
 
-pub use router::{Address, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network};
+pub use router::{
+    Address, Interface, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network,
+};
 
 pub(crate) use near::nearest;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::router::{Address, Neighbor, Route, Router};
+use super::router::{Address, Interface, Neighbor, Route, Router};
 
 /// The whole file.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize, Serialize)]
@@ -24,7 +24,9 @@ pub struct Config {
     /// Ports without a wire route, if this is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<Router>,
-    /// Addresses of routed ports.
+    /// Virtual interfaces, made in this order.
+    pub interface: Vec<Interface>,
+    /// Addresses of routed ports and interfaces.
     pub address: Vec<Address>,
     /// Routes.
     pub route: Vec<Route>,

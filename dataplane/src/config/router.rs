@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+use super::model::Arg;
 
 /// Ports without a wire route.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
@@ -45,7 +49,29 @@ pub enum RouterHost {
     Kernel,
 }
 
-/// An address of a port, and the network it is in.
+/// A virtual interface. Addresses, routes, neighbours and filters name it like a port.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Kind of interface.
+    pub kind: String,
+    /// Largest packet behind the link header, in bytes; the kind's own without.
+    pub mtu: Option<u32>,
+    /// Whether it sends and receives from the start.
+    #[serde(default = "yes")]
+    pub up: bool,
+    /// For the interface kind.
+    #[serde(default)]
+    pub args: BTreeMap<String, Arg>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An address of a port or virtual interface, and the network it is in.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Address {

@@ -132,6 +132,17 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "interface",
+        repeated: true,
+        keys: &[
+            need("name", Text),
+            need("kind", Text),
+            may("mtu", Number(68, U16)),
+            may("up", Switch),
+            may("args", Args),
+        ],
+    },
+    Section {
         name: "address",
         repeated: true,
         keys: &[need("port", Text), need("address", TextThat(interface_address))],

@@ -18,7 +18,7 @@ type Name<'i> = Spanned<Cow<'i, str>>;
 #[derive(Default)]
 pub(super) struct Shape {
     pub(super) complaints: Vec<Complaint>,
-    /// A port was left out, so that names may seem unknown that are not.
+    /// A port or interface was left out, so that names may seem unknown that are not.
     pub(super) port_left_out: bool,
 }
 
@@ -79,7 +79,7 @@ impl Shape {
                     if self.complaints.len() == before {
                         entries.push(entry);
                     } else {
-                        self.port_left_out |= section.name == "port";
+                        self.port_left_out |= named(section);
                     }
                 }
                 true
@@ -87,7 +87,7 @@ impl Shape {
             (repeated, _) => {
                 let times = if repeated { "there may be several" } else { "there is only one" };
                 self.say("NKE-CFG-002", span, format!("it is written {}: {times}", heading(section)));
-                self.port_left_out |= section.name == "port";
+                self.port_left_out |= named(section);
                 false
             }
         }
@@ -211,6 +211,11 @@ impl Shape {
 fn whole(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// Whether others refer to its entries by name.
+fn named(section: &Section) -> bool {
+    matches!(section.name, "port" | "interface")
 }
 
 fn heading(section: &Section) -> String {

@@ -240,6 +240,12 @@ v4_blocks = 1
 neighbors = 16
 reassembly_bytes = 131072
 icmp_errors_per_second = 0
+[[interface]]
+name = "i"
+kind = "k"
+mtu = 1400
+up = false
+args = { a = "b" }
 [[address]]
 port = "p"
 address = "192.0.2.1/24"
@@ -310,7 +316,15 @@ via = "192.0.2.2"
         ("[[route]]\nto = \"10.0.0.0/8\"\nkind = \"blackhole\"\nport = \"b\"", "NKE-CFG-006"),
         ("[[neighbor]]\nport = \"a\"\naddress = \"192.0.2.9\"\nmac = \"01:00:00:00:00:01\"", "NKE-CFG-003"),
         ("[[wire]]\na = \"a\"\nb = \"b\"", "NKE-CFG-006"),
+        ("[[interface]]\nname = \"a\"\nkind = \"k\"", "NKE-CFG-005"),
+        ("[[interface]]\nname = \"ip\"\nkind = \"k\"", "NKE-CFG-003"),
+        ("[[interface]]\nname = \"v\"", "NKE-CFG-007"),
+        ("[[interface]]\nname = \"v\"\nkind = \"k\"\nmtu = 67", "NKE-CFG-003"),
     ];
+    let named = "[[interface]]\nname = \"v\"\nkind = \"k\"\n[[address]]\nport = \"v\"\naddress = \"203.0.113.1/24\"\n";
+    assert_eq!(complaints(&format!("{good}{named}")), []);
+    let alone = "[[interface]]\nname = \"v\"\nkind = \"k\"\n";
+    assert_eq!(complaints(alone)[0].0, "NKE-CFG-006");
     for (line, id) in cases {
         let found = complaints(&format!("{good}{line}\n"));
         assert_eq!(found.iter().map(|c| c.0).collect::<Vec<_>>(), [id], "{line}: {found:?}");

@@ -15,7 +15,7 @@ pub use veth::{VethDemo, run as run_veth};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use nke_filters::{ArgValue, Direction, builtin};
+use nke_filters::{ArgValue, Direction, builtin, vif};
 
 use crate::control_handle::{AttachSpec, Control};
 use crate::fault::Fault;
@@ -43,6 +43,9 @@ pub fn register_builtin(control: &Control) -> Result<(), Fault> {
     }
     for kind in builtin::all_ip() {
         control.register_ip(kind)?.wait(PATIENCE)?;
+    }
+    for kind in vif::all() {
+        control.register_ifnet(kind)?.wait(PATIENCE)?;
     }
     Ok(())
 }

@@ -481,10 +481,10 @@ impl Inet {
         self.free_groups.extend(garbage.groups);
     }
 
-    /// The routes, for users: destination, whose word it is, and where to.
-    pub fn show_routes(&self) -> Vec<(Net, Source, String)> {
-        let rows = self.routes.best().into_iter();
-        rows.map(|(net, source, way)| (net, source, self.describe(net, source, way))).collect()
+    /// The routes, for users, `most` of them: destination, whose word it is, and where to. `name` names an interface.
+    pub fn show_routes(&self, name: impl Fn(u16) -> String, most: usize) -> Vec<(Net, Source, String)> {
+        let rows = self.routes.best().into_iter().take(most);
+        rows.map(|(net, source, way)| (net, source, self.describe(net, source, way, &name))).collect()
     }
 
     /// How many routes there are.
@@ -492,22 +492,23 @@ impl Inet {
         self.routes.len()
     }
 
-    fn describe(&self, net: Net, source: Source, way: Way) -> String {
+    fn describe(&self, net: Net, source: Source, way: Way, name: &dyn Fn(u16) -> String) -> String {
         if let (Source::Route, Some(Route { to: RouteTo::Via(hops), .. })) = (source, self.by_net.get(&net)) {
             let hop = |h: &NextHop| match (h.via, h.interface) {
-                (Some(via), Some(i)) => format!("via {via} if {}", i.0),
+                (Some(via), Some(i)) => format!("via {via} on {}", name(i.0)),
                 (Some(via), None) => format!("via {via}"),
-                (None, i) => format!("if {}", i.map_or(-1, |i| i32::from(i.0))),
+                (None, Some(i)) => format!("on {}", name(i.0)),
+                (None, None) => "nowhere".into(),
             };
             return hops.iter().map(hop).collect::<Vec<_>>().join(", ");
         }
         match way {
             Way::None => "none".into(),
             Way::Via(id) => match self.tables.neighbor(id) {
-                Some((interface, address)) => format!("via {address} if {interface}"),
+                Some((interface, address)) => format!("via {address} on {}", name(interface)),
                 None => "via nobody".into(),
             },
-            Way::Link(interface) => format!("if {interface}"),
+            Way::Link(interface) => format!("on {}", name(interface)),
             Way::Local => "local".into(),
             Way::Blackhole => "blackhole".into(),
             Way::Unreachable => "unreachable".into(),

@@ -12,3 +12,4 @@ mod interfaces;
 mod ip_filters;
 mod neighbors;
 mod routing;
+mod vif;

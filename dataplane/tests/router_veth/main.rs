@@ -29,6 +29,24 @@ fn ping_and_iperf_cross_the_router_in_both_versions_of_ip() {
         assert!(received_bits(&net.iperf(to, &[])) > 1e6, "TCP");
         assert!(received_bits(&net.iperf(to, &["-u", "-b", "20M"])) > 1e6, "UDP");
     }
+    let routes = nke.show("routes");
+    let row = |destination: &str| {
+        routes
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["destination"] == destination)
+            .unwrap_or_else(|| panic!("{routes:#}"))
+    };
+    assert_eq!(row("10.0.1.0/24")["to"], "on a");
+    assert_eq!(row("10.0.2.2/32")["to"], "via 10.0.2.2 on b");
+    assert_eq!(row("10.0.1.1/32")["to"], "local");
+    let neighbors = nke.show("neighbors");
+    assert!(
+        neighbors.as_array().unwrap().iter().any(|n| n["address"] == RIGHT[1] && n["state"] == "reachable")
+    );
+    assert_eq!(nke.show("protocols").as_array().unwrap().len(), 4);
+    assert!(nke.show("inet")[0]["forwarded"].as_u64().unwrap() > 80);
     let unwanted: Vec<_> = nke.drops().into_iter().filter(|(_, n)| *n > 0).collect();
     // Hosts announce themselves to groups nobody here is in.
     assert!(
