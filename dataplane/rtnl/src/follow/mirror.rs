@@ -70,6 +70,10 @@ impl<K: Eq + Hash, V: PartialEq> Mirror<K, V> {
         self.known.len()
     }
 
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.known.values().map(|(value, _)| value)
+    }
+
     pub fn get(&self, key: &K) -> Option<&V> {
         self.known.get(key).map(|(value, _)| value)
     }

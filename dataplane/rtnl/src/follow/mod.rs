@@ -174,6 +174,12 @@ impl Follower {
         Ok(Status { in_sync: self.dump.is_none() && self.state.wanted().is_none(), more: true })
     }
 
+    /// Tells all that is known once more, each thing as changed, in the order of the first dumps: for who learns something
+    /// that changes what it all means. Asks the kernel nothing.
+    pub fn tell_all(&self, mut tell: impl FnMut(Change)) {
+        self.state.tell_all(&mut tell);
+    }
+
     /// What was counted.
     pub fn stats(&self) -> Stats {
         self.state.stats

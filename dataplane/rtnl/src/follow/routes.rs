@@ -52,7 +52,6 @@ impl Routes {
     }
 
     /// The best route of each prefix.
-    #[cfg(any(test, fuzzing))]
     pub fn best(&self) -> impl Iterator<Item = Route> {
         self.table.iter().filter_map(|(key, list)| best(key, list))
     }

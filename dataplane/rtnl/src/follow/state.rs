@@ -123,7 +123,15 @@ impl State {
         self.routes.iter().map(Routes::len).sum()
     }
 
-    #[cfg(any(test, fuzzing))]
+    /// Tells all that is known, in the order of dumps.
+    pub fn tell_all(&self, tell: &mut dyn FnMut(Change)) {
+        let event = Event::Changed;
+        self.links.values().for_each(|link| tell(Change::Link(event, link.clone())));
+        self.addresses.values().for_each(|address| tell(Change::Address(event, address.clone())));
+        self.best_routes().for_each(|route| tell(Change::Route(event, route)));
+        self.neighbors.values().for_each(|neighbor| tell(Change::Neighbor(event, neighbor.clone())));
+    }
+
     pub fn best_routes(&self) -> impl Iterator<Item = crate::Route> {
         self.routes.iter().flat_map(Routes::best)
     }

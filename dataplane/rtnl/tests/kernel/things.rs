@@ -123,3 +123,26 @@ fn the_kernel_resolves_a_neighbor_when_asked() {
     assert_eq!(error.raw_os_error(), None, "it has words: {error}");
     assert!(error.to_string().contains("device 9999"), "{error}");
 }
+
+#[test]
+fn all_that_is_known_is_told_once_more_when_asked_for() {
+    let Some(netns) = Netns::with_pair() else { return };
+    netns.ip("addr add 10.0.0.1/24 dev a0");
+    netns.ip("route add 192.0.2.0/24 via 10.0.0.2");
+    netns.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev a0");
+    let (mut follower, mut seen) = (netns.follower(Config::default()), Seen::default());
+    seen.settle(&mut follower);
+    let mut again = Seen::default();
+    follower.tell_all(|change| {
+        again.take(match change {
+            Change::Link(Event::Changed, link) => Change::Link(Event::Added, link),
+            Change::Address(Event::Changed, address) => Change::Address(Event::Added, address),
+            Change::Route(Event::Changed, route) => Change::Route(Event::Added, route),
+            Change::Neighbor(Event::Changed, neighbor) => Change::Neighbor(Event::Added, neighbor),
+            other => panic!("{other:?}"),
+        })
+    });
+    assert_eq!((again.links, again.addresses), (seen.links, seen.addresses));
+    assert_eq!((&again.routes, &again.neighbors), (&seen.routes, &seen.neighbors));
+    assert!(seen.routes.len() > 2 && !seen.neighbors.is_empty());
+}
