@@ -1,6 +1,8 @@
 //! The IP layer on the control thread: addresses, routes and neighbours, and how they get into the tables of the workers.
 
-use std::collections::HashMap;
+mod kernel;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,7 +57,20 @@ pub enum Request {
     /// A neighbour that is not asked for: its link address, or `None` to forget it.
     Neighbor(IfIndex, IpAddr, Option<EtherAddr>),
     /// A neighbour as the kernel knows it.
-    KernelNeighbor(IfIndex, IpAddr, Option<EtherAddr>),
+    KernelNeighbor(IfIndex, IpAddr, InKernel),
+    /// Packets for addresses of ours go out by this interface: they are the kernel's, and it is behind it.
+    HostBehind(IfIndex),
+}
+
+/// What the kernel knows of a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InKernel {
+    /// Its link address, in a state that has one.
+    Known(EtherAddr, State),
+    /// It did not answer.
+    Failed,
+    /// Nothing any more.
+    Forgotten,
 }
 
 /// Why a change was not made.
@@ -130,6 +145,9 @@ pub struct Inet {
     out: Vec<Action>,
     garbage: Garbage,
     next_refresh_ms: u64,
+    /// With the kernel's tables: the interface behind which it is, as host; and the neighbours that are known.
+    host: Option<u16>,
+    known: BTreeSet<(IpAddr, u16, u32)>,
     /// Routes that found no room.
     pub rejected: u64,
 }
@@ -180,6 +198,8 @@ impl Inet {
             out: Vec::new(),
             garbage: Garbage::default(),
             next_refresh_ms: 0,
+            host: None,
+            known: BTreeSet::new(),
             rejected: 0,
         };
         (inet, tables)
@@ -218,16 +238,12 @@ impl Inet {
 
     /// The routes an address brings: itself, the broadcast addresses of its network, the network.
     fn own(&mut self, interface: IfIndex, address: IpAddr, len: u8, there: bool) {
+        if self.mirrors_kernel() {
+            return self.own_in_kernel(address, len);
+        }
         let net = Net::of(address, len);
         let local = there.then_some(Way::Local);
-        let mut wanted = vec![(Net::host(address), Source::Own, local)];
-        if let IpAddr::V4(first) = net.address
-            && len < 31
-        {
-            let last = first.to_bits() | u32::MAX.checked_shr(len.into()).unwrap_or(0);
-            wanted.push((Net::host(IpAddr::V4(last.into())), Source::Own, local));
-            wanted.push((Net::host(net.address), Source::Own, local));
-        }
+        let mut wanted: Vec<_> = own_nets(address, len).map(|net| (net, Source::Own, local)).collect();
         // Another interface, or address, may be on the same network: it takes over.
         let other = self.ports.iter().find_map(|(port, p)| {
             let on_it =
@@ -267,13 +283,11 @@ impl Inet {
                 self.neighbors.remove_static(interface.0, *address, now_ms, &mut self.out);
                 Ok(())
             }
-            Request::KernelNeighbor(interface, address, Some(mac)) => {
-                let (out, state) = (&mut self.out, State::Reachable);
-                let id = self.neighbors.set(interface.0, *address, Some(*mac), state, now_ms, out);
-                id.map(drop).ok_or(InetError::NeighborsFull(*address))
+            Request::KernelNeighbor(interface, address, known) => {
+                self.kernel_neighbor(*interface, *address, *known, now_ms)
             }
-            Request::KernelNeighbor(interface, address, None) => {
-                self.neighbors.forget(interface.0, *address, now_ms, &mut self.out);
+            Request::HostBehind(interface) => {
+                self.host_behind(interface.0);
                 Ok(())
             }
         };
@@ -288,6 +302,7 @@ impl Inet {
             // Taking away needs no room.
             let _ = self.routes.set(net, Source::Route, None);
             self.let_go(old, now_ms);
+            self.place_neighbors(net);
             return Ok(());
         };
         if self.by_net.get(&net).is_some_and(|old| old.to == *to) {
@@ -308,6 +323,7 @@ impl Inet {
         if let Some(old) = self.by_net.insert(net, route) {
             self.let_go(old, now_ms);
         }
+        self.place_neighbors(net);
         Ok(())
     }
 
@@ -422,8 +438,9 @@ impl Inet {
                 Action::Reachable { id, interface, address, mac } => {
                     self.reachable(id, interface, address, mac)
                 }
-                Action::Gone { id, address, .. } => {
+                Action::Gone { id, interface, address } => {
                     self.tables.set_adjacency(id, None);
+                    self.known.remove(&(address, interface, id));
                     // Taking away needs no room.
                     if self.routes.get(Net::host(address), Source::Neighbor) == Some(Way::Via(id)) {
                         let _ = self.routes.set(Net::host(address), Source::Neighbor, None);
@@ -441,11 +458,17 @@ impl Inet {
     fn reachable(&mut self, id: u32, interface: u16, address: IpAddr, mac: EtherAddr) {
         self.tables.set_neighbor(id, interface, address);
         self.tables.set_adjacency(id, Some(Adjacency { mac: mac.into(), out: interface }));
-        // Only what is on a network of the interface gets a route of its own: a link-local address may be on several.
-        let on_link = self
+        if self.mirrors_kernel() {
+            self.known.insert((address, interface, id));
+            return self.place_neighbor(address);
+        }
+        // Only what is on a network of the interface, or by its route on the link, gets a route of its own: a link-local
+        // address may be on several.
+        let of_network = self
             .ports
             .get(&interface)
             .is_some_and(|p| p.addresses.iter().any(|(a, len)| Net::of(*a, *len).contains(address)));
+        let on_link = of_network || self.routes.covering(address) == Some(Way::Link(interface));
         if on_link && self.routes.set(Net::host(address), Source::Neighbor, Some(Way::Via(id))).is_err() {
             self.rejected += 1;
         }
@@ -521,6 +544,19 @@ impl Inet {
     pub fn neighbors(&self) -> &Neighbors {
         &self.neighbors
     }
+}
+
+/// The addresses that an address brings: itself and, of IPv4, the broadcast addresses of its network.
+fn own_nets(address: IpAddr, len: u8) -> impl Iterator<Item = Net> {
+    let first = Net::of(address, len).address;
+    let others = match first {
+        IpAddr::V4(first) if len < 31 => {
+            let last = first.to_bits() | u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            [Some(IpAddr::V4(last.into())), Some(first.into())]
+        }
+        _ => [None, None],
+    };
+    std::iter::once(address).chain(others.into_iter().flatten()).map(Net::host)
 }
 
 impl Port {

@@ -32,7 +32,7 @@ mod stage;
 mod tables;
 mod worker;
 
-pub use control::{Garbage, Inet, InetError, NextHop, Port, Request, RouteChange, RouteTo, Send};
+pub use control::{Garbage, InKernel, Inet, InetError, NextHop, Port, Request, RouteChange, RouteTo, Send};
 pub use link::{Handler, Link, LinkMore, NO_INTERFACE, Plumbed, Takes};
 pub use mac::Mac;
 pub use routes::{Net, Source};

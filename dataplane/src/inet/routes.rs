@@ -70,6 +70,8 @@ pub struct Routes {
     fib4: Fib<Ipv4Addr>,
     fib6: Fib<Ipv6Addr>,
     wanted: HashMap<Net, [Option<Way>; 4]>,
+    /// How many prefixes of each length are wanted, of IPv6 and of IPv4.
+    lengths: [[u32; 129]; 2],
 }
 
 /// Nodes of the tries that are out of use, to be reclaimed after a grace period.
@@ -86,7 +88,8 @@ impl RetiredNodes {
 impl Routes {
     /// Without routes.
     pub fn new(v4_blocks: u32, v6_blocks: u32) -> Routes {
-        Routes { fib4: Fib::new(v4_blocks), fib6: Fib::new(v6_blocks), wanted: HashMap::new() }
+        let lengths = [[0; 129]; 2];
+        Routes { fib4: Fib::new(v4_blocks), fib6: Fib::new(v6_blocks), wanted: HashMap::new(), lengths }
     }
 
     /// What workers look up in.
@@ -102,6 +105,18 @@ impl Routes {
     /// What `source` wants for `net`.
     pub fn get(&self, net: Net, source: Source) -> Option<Way> {
         self.wanted.get(&net).and_then(|all| all[source as usize])
+    }
+
+    /// The way to `address`, were no neighbour resolved.
+    pub fn covering(&self, address: IpAddr) -> Option<Way> {
+        let (lengths, most) = match address {
+            IpAddr::V4(_) => (&self.lengths[1], 32),
+            IpAddr::V6(_) => (&self.lengths[0], 128),
+        };
+        (0..=most).rev().filter(|len| lengths[usize::from(*len)] > 0).find_map(|len| {
+            let all = self.wanted.get(&Net::of(address, len))?;
+            all[..Source::Neighbor as usize].iter().flatten().next().copied()
+        })
     }
 
     /// Sets what `source` wants for `net`; returns what it wanted before. When the table is full nothing changes.
@@ -130,6 +145,12 @@ impl Routes {
                 self.wanted.remove(&net);
             }
             return Err(full);
+        }
+        let count = &mut self.lengths[usize::from(net.address.is_ipv4())][usize::from(net.len)];
+        match (best_before, now) {
+            (None, Some(_)) => *count += 1,
+            (Some(_), None) => *count -= 1,
+            _ => (),
         }
         Ok(before)
     }
@@ -172,7 +193,12 @@ impl Routes {
 }
 
 fn best(all: &[Option<Way>; 4]) -> Option<(Source, Way)> {
-    Source::ALL.into_iter().find_map(|source| all[source as usize].map(|way| (source, way)))
+    let first = Source::ALL.into_iter().find_map(|source| all[source as usize].map(|way| (source, way)));
+    match (first, all[Source::Neighbor as usize]) {
+        // A route to one address that is on a link leads to nobody until the neighbour is resolved.
+        (Some((Source::Route | Source::Connected, Way::Link(_))), Some(way)) => Some((Source::Neighbor, way)),
+        _ => first,
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +227,37 @@ mod tests {
         let nodes = routes.take_retired();
         assert!(!nodes.is_empty());
         routes.reclaim(nodes);
+    }
+
+    #[test]
+    fn the_covering_route_is_the_longest_that_is_no_neighbor() {
+        let mut routes = Routes::new(8, 8);
+        let (host, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert_eq!(routes.covering(host), None);
+        routes.set(Net::of("0.0.0.0".parse().unwrap(), 0), Source::Route, Some(Way::Via(1))).unwrap();
+        assert_eq!((routes.covering(host), routes.covering(other)), (Some(Way::Via(1)), None));
+        routes.set(Net::of(host, 24), Source::Connected, Some(Way::Link(1))).unwrap();
+        routes.set(Net::host(host), Source::Neighbor, Some(Way::Via(7))).unwrap();
+        assert_eq!(routes.covering(host), Some(Way::Link(1)));
+        routes.set(Net::of(host, 25), Source::Route, Some(Way::Blackhole)).unwrap();
+        assert_eq!(routes.covering(host), Some(Way::Blackhole));
+        routes.set(Net::of(host, 25), Source::Route, None).unwrap();
+        routes.set(Net::of(host, 24), Source::Connected, None).unwrap();
+        assert_eq!(routes.covering(host), Some(Way::Via(1)));
+        routes.set(Net::of("0.0.0.0".parse().unwrap(), 0), Source::Route, None).unwrap();
+        assert_eq!(routes.covering(host), None);
+    }
+
+    #[test]
+    fn a_route_to_one_address_on_a_link_gives_way_to_its_neighbor() {
+        let mut routes = Routes::new(8, 8);
+        let host = Net::host("192.0.2.1".parse().unwrap());
+        let look = |routes: &Routes| routes.tries().0.lookup4(0xc000_0201);
+        routes.set(host, Source::Route, Some(Way::Link(1))).unwrap();
+        routes.set(host, Source::Neighbor, Some(Way::Via(7))).unwrap();
+        assert_eq!(look(&routes), Way::Via(7));
+        routes.set(host, Source::Route, Some(Way::Via(3))).unwrap();
+        assert_eq!(look(&routes), Way::Via(3));
     }
 
     #[test]
