@@ -1,6 +1,7 @@
 //! Makes a dataplane of a configuration.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,18 +15,21 @@ use nke_inet::reass::Config as Reassembly;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
-use crate::config::{self, Config, Port, PortKind, Role};
+use crate::config::{self, Config, Port, PortKind, Role, RouterHost};
 use crate::control_handle::{AttachSpec, Control};
 use crate::error::Error;
 use crate::guard;
 use crate::inet::{self, Net, NextHop, Request, RouteChange, RouteTo};
 use crate::linkwatch::{LinkWatch, Watched};
 use crate::manager::OwnedIoctl;
+use crate::mirror::{self, Followed, Locals, Mirror};
 use crate::port::Queue;
 use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};
 use crate::port::pcap::{PcapPortError, PcapQueue};
-use crate::port::xdp_open::{Opening, XdpOptions, open};
+use crate::port::xdp_open::{OpenError, Opening, XdpOptions, open};
+use crate::punt::{self, Punt};
 use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
+use crate::shared::Shared;
 use crate::snapshot::Directions;
 
 /// How long a filter may take to be attached at the start.
@@ -39,6 +43,7 @@ pub struct Assembly {
     pub runtime: Runtime,
     openings: Vec<Opening>,
     watches: Vec<LinkWatch>,
+    mirror: Option<Mirror>,
 }
 
 /// A port while the dataplane is put together.
@@ -65,6 +70,9 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
         ..Settings::default()
     };
     let workers = settings.cores.len();
+    // The kernel's addresses have to be known before a device is opened.
+    let followed = follow(config)?;
+    let locals = followed.as_ref().map(Followed::locals);
     let mut builder = Builder::new(arena.pool.clone(), settings);
     if let Some(router) = &config.router {
         builder.inet(inet_settings(router, *config.pool.frame_size.as_ref()));
@@ -75,7 +83,8 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
         let wire =
             config.wire.iter().position(|w| [w.a.as_ref(), w.b.as_ref()].contains(&port.name.as_ref()));
         let first_worker = wire.unwrap_or(i);
-        built.push(build_port(&mut builder, port, &arena, first_worker, workers)?);
+        let locals = locals.clone().filter(|_| wire.is_none());
+        built.push(build_port(&mut builder, port, &arena, locals, first_worker, workers)?);
     }
     for wire in &config.wire {
         let lanes = |name: &String| built.iter().find(|b| b.name == *name).map_or(&[][..], |b| &b.lanes);
@@ -86,8 +95,12 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     let runtime = builder.start().map_err(|e| Error::new("NKE-RT-005", e.to_string()))?;
     let mut openings = Vec::new();
     let mut watches = Vec::new();
+    let mut mirrored = Vec::new();
     for watched in built.into_iter().filter_map(|b| b.watched) {
         openings.push(watched.opening.clone());
+        if watched.options.locals.is_some() {
+            mirrored.push(mirrored_port(&watched, runtime.shared()));
+        }
         let (shared, mailboxes) = (runtime.shared().clone(), runtime.mailboxes().to_vec());
         let watch = LinkWatch::start(watched, arena.clone(), shared, mailboxes);
         watches.push(watch.map_err(|e| Error::new("NKE-RT-005", e.to_string()))?);
@@ -98,16 +111,27 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
         make_interface(&control, interface)?;
     }
     route(&control, config)?;
+    let mirror = followed.map(|followed| mirror(&control, config, followed, mirrored)).transpose()?;
     for filter in &config.filter {
         control.attach(attach_spec(filter))?.wait(PATIENCE)?;
     }
-    Ok(Assembly { runtime, openings, watches })
+    Ok(Assembly { runtime, openings, watches, mirror })
 }
 
 impl Assembly {
+    /// Lets the workers start, and takes the packets that the kernel has forwarded so far.
+    pub fn go(&mut self) -> Result<(), Error> {
+        self.runtime.go();
+        for opening in &self.openings {
+            opening.admit().map_err(OpenError::from)?;
+        }
+        Ok(())
+    }
+
     /// Ends everything; devices are the kernel's again.
     pub fn stop(self) -> Account {
         drop(self.watches);
+        drop(self.mirror);
         // Programs come off first: the kernel handles what arrives from here on.
         self.openings.iter().for_each(Opening::clear);
         self.runtime.stop()
@@ -121,8 +145,46 @@ fn inet_settings(router: &config::Router, frame_size: u32) -> inet::Settings {
         neighbors: *router.neighbors.as_ref(),
         reassembly: Reassembly::within(*router.reassembly_bytes.as_ref() as usize, frame_size),
         icmp: Limits { per_second: *router.icmp_errors_per_second.as_ref(), ..defaults.icmp },
+        kernel: router.host == RouterHost::Kernel,
         ..defaults
     }
+}
+
+/// The kernel's tables, if it is the host: those of the one namespace that routed ports are in.
+fn follow(config: &Config) -> Result<Option<Followed>, Error> {
+    if config.router.as_ref().is_none_or(|router| router.host != RouterHost::Kernel) {
+        return Ok(None);
+    }
+    let netns = config.kernel_netns();
+    let netns_error = |e: io::Error| Error::new("NKE-NET-004", format!("{}: {e}", netns.unwrap_or("here")));
+    for warning in mirror::warnings(netns).map_err(netns_error)? {
+        eprintln!("nke: warning: {warning}");
+    }
+    Followed::new(netns).map(Some).map_err(netns_error)
+}
+
+fn mirrored_port(watched: &Watched, shared: &Shared) -> mirror::Port {
+    let params = shared.ifnet_info(watched.interface);
+    mirror::Port {
+        device: watched.options.device.clone(),
+        interface: watched.interface,
+        mac: params.as_ref().and_then(|p| p.lladdr).unwrap_or_default(),
+        mtu: params.map_or(0, |p| p.mtu),
+    }
+}
+
+/// Makes the way back to the kernel, and carries its tables over.
+fn mirror(
+    control: &Control,
+    config: &Config,
+    followed: Followed,
+    ports: Vec<mirror::Port>,
+) -> Result<Mirror, Error> {
+    let punt = Punt { netns: config.kernel_netns().map(str::to_owned) };
+    control.register_ifnet(Arc::new(punt))?.wait(PATIENCE)?;
+    let kernel = control.create_interface(punt::KIND, config::KERNEL, Args::default())?.wait(PATIENCE)?;
+    control.inet(Request::HostBehind(kernel))?.wait(PATIENCE)?;
+    followed.start(ports, kernel, control).map_err(|e| Error::new("NKE-NET-004", e.to_string()))
 }
 
 /// Makes a virtual interface. Those before it are there already: it may name them.
@@ -176,13 +238,14 @@ fn build_port(
     builder: &mut Builder,
     port: &Port,
     arena: &Arena,
+    locals: Option<Locals>,
     first_worker: usize,
     workers: usize,
 ) -> Result<Built, Error> {
     let name = port.name.as_ref().clone();
     let worker = |queue: usize| (first_worker + queue) % workers;
     if port.kind == PortKind::AfXdp {
-        return build_xdp(builder, port, arena, name, worker);
+        return build_xdp(builder, xdp_options(port, locals), port.force, arena, name, worker);
     }
     let (kind, queue): (_, Box<dyn Queue>) = match port.kind {
         PortKind::Pcap => {
@@ -219,13 +282,14 @@ fn build_port(
 
 fn build_xdp(
     builder: &mut Builder,
-    port: &Port,
+    options: XdpOptions,
+    force: bool,
     arena: &Arena,
     name: String,
     worker: impl Fn(usize) -> usize,
 ) -> Result<Built, Error> {
-    let options = xdp_options(port);
-    if !port.force && matches!(options.selection, Selection::All) {
+    // Whatever else is selected leaves this host's own packets to the kernel, or was chosen one by one.
+    if !force && matches!(options.selection, Selection::All) {
         guard::check(&options)?;
     }
     let rcvif = builder.interfaces() as u16;
@@ -248,7 +312,8 @@ fn made_up_mac(interface: IfIndex) -> EtherAddr {
     EtherAddr([0x02, 0x4e, 0x4b, 0x45, high, low])
 }
 
-fn xdp_options(port: &Port) -> XdpOptions {
+/// With the kernel's addresses only what it would forward is taken.
+fn xdp_options(port: &Port, locals: Option<Locals>) -> XdpOptions {
     let matches = port.select.iter().map(|m| Match {
         ethertype: m.ethertype,
         vlan: m.vlan,
@@ -279,7 +344,12 @@ fn xdp_options(port: &Port) -> XdpOptions {
             budget: 64,
             prefer: true,
         }),
-        selection: if port.select.is_empty() { Selection::All } else { Selection::Any(matches.collect()) },
+        selection: match &locals {
+            Some(_) => Selection::Transit,
+            None if port.select.is_empty() => Selection::All,
+            None => Selection::Any(matches.collect()),
+        },
+        locals,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::fault::Fault;
 use crate::inet::Request;
 use crate::kinds::Kind;
 use crate::manager::{Command, OwnedIoctl, Reply};
+use crate::mirror::Exchange;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, may_wait_here};
 use crate::snapshot::{Directions, OnPanic};
@@ -198,6 +199,20 @@ impl Control {
     /// A change of routes or neighbours.
     pub fn inet(&self, request: Request) -> Result<Ticket<()>, Fault> {
         self.ask(|reply| Command::Inet { request, reply })
+    }
+
+    /// Tells which addresses the kernel has on an interface, which then takes IP, without resolving neighbours.
+    pub fn host_addresses(
+        &self,
+        interface: IfIndex,
+        addresses: Vec<(IpAddr, u8)>,
+    ) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::HostAddresses { interface, addresses, reply })
+    }
+
+    /// Makes known who follows the kernel's tables.
+    pub fn follow(&self, exchange: Arc<Exchange>) -> Result<(), Fault> {
+        self.0.command(Command::Follow { exchange }).map_err(|_| Fault::Overloaded)
     }
 
     /// Unregisters a kind: detaches its instances, waits up to `wait` for everything it holds to come back, and then

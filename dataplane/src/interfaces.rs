@@ -160,6 +160,30 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Gives an interface the addresses that the kernel has on it, for errors to be sent from. It takes both versions of IP,
+    /// with addresses or without, and no ARP: neighbours are the kernel's to find. Those beyond [`ADDRESSES_MAX`] are left
+    /// out.
+    pub fn set_host_addresses(
+        &mut self,
+        interface: IfIndex,
+        mut addresses: Vec<(IpAddr, u8)>,
+    ) -> Result<(), IfError> {
+        let versions = [
+            (ProtocolFamily::INET, 0x0800, ProtocolHandler::Inet),
+            (ProtocolFamily::INET6, 0x86dd, ProtocolHandler::Inet6),
+        ];
+        for (family, ethertype, handler) in versions {
+            self.attached(interface)?;
+            if self.links[usize::from(interface.0)].protocol(family).is_none() {
+                let spec = ProtocolSpec { demux: vec![DemuxDesc::EtherType(ethertype)], handler };
+                self.attach_protocol(Owner::DATAPLANE, interface, family, spec)?;
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        self.change_more(interface, |more| more.addresses = addresses);
+        Ok(())
+    }
+
     /// Has a protocol attached by the plumber of the pair (KPI: `SIOCPROTOATTACH`). Without effect when it is there.
     pub fn plumb(&mut self, interface: IfIndex, family: ProtocolFamily) -> Result<(), IfError> {
         let interfaces = self.attached(interface)?.identity().params.family;

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nke_filters::{IfEventKind, IfIndex};
+use nke_filters::{Host as _, IfEventKind, IfIndex};
 use nke_mbuf::Cache;
+use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
 use crate::mailbox::{Mailbox, Replacement};
-use crate::manager::Command;
+use crate::manager::{Command, OwnedIoctl};
 use crate::netdev;
 use crate::port::Queue;
 use crate::port::absent::Absent;
@@ -132,9 +133,26 @@ impl Watcher {
         let Ok(port) = open(&self.watched.options, &self.arena, self.watched.interface.0) else { return };
         self.watched.opening.set(port.hold, port.tallies);
         self.swap(port.queues.into_iter().map(|q| Box::new(q) as Box<dyn Queue>).collect());
+        if let Err(e) = self.watched.opening.admit() {
+            eprintln!("nke: {}: {e}", self.watched.options.device);
+        }
+        self.changed(port.mac, port.mtu);
         self.watched.ifindex = ifindex;
         (self.present, self.up) = (true, true);
         self.tell(IfEventKind::DeviceBack);
+    }
+
+    /// A device that was made again may have another link address and MTU.
+    fn changed(&self, mac: EtherAddr, mtu: u32) {
+        let interface = self.watched.interface;
+        let Some(known) = self.shared.ifnet_info(interface) else { return };
+        let mac = (known.lladdr != Some(mac)).then_some(OwnedIoctl::SetLladdr(mac));
+        let mtu = (known.mtu != mtu).then_some(OwnedIoctl::SetMtu(mtu));
+        for request in mac.into_iter().chain(mtu) {
+            if self.shared.command(Command::Ioctl { interface, request, reply: None }).is_err() {
+                eprintln!("nke: {}: its new link address or MTU is not known", self.watched.options.device);
+            }
+        }
     }
 
     fn swap(&self, queues: Vec<Box<dyn Queue>>) {

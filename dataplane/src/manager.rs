@@ -22,10 +22,11 @@ use serde_json::Value;
 use crate::control_handle::{AttachSpec, Maker, Point};
 use crate::fault::{Fault, Holder};
 use crate::ifnet::IfState;
-use crate::inet::{Garbage, Request, solicit};
+use crate::inet::{self, Garbage, Request, solicit};
 use crate::interfaces::{Interfaces, Unplumbed};
 use crate::kinds::{Kind, Kinds, guarded};
 use crate::manager_if::Detaching;
+use crate::mirror::Exchange;
 use crate::quiesce::Publisher;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, host, never_wait_here};
@@ -123,6 +124,16 @@ pub enum Command {
         request: Request,
         reply: Reply<()>,
     },
+    /// The addresses that the kernel has on an interface.
+    HostAddresses {
+        interface: IfIndex,
+        addresses: Vec<(IpAddr, u8)>,
+        reply: Reply<()>,
+    },
+    /// Somebody follows the kernel's tables.
+    Follow {
+        exchange: Arc<Exchange>,
+    },
     /// Something happened to an interface.
     Event {
         interface: IfIndex,
@@ -199,6 +210,8 @@ pub struct Manager {
     pub(crate) unplumbed: Vec<(u64, Unplumbed)>,
     pub(crate) detaching: Vec<Detaching>,
     garbage: VecDeque<(u64, Garbage)>,
+    /// With who follows the kernel's tables.
+    pub(crate) exchange: Option<Arc<Exchange>>,
     pub(crate) watchdog: Watchdog,
     next_tick: Instant,
     stopping: bool,
@@ -232,6 +245,7 @@ impl Manager {
             unplumbed: Vec::new(),
             detaching: Vec::new(),
             garbage: VecDeque::new(),
+            exchange: None,
             watchdog,
             next_tick: Instant::now(),
             stopping: false,
@@ -277,8 +291,13 @@ impl Manager {
 
     /// Neighbours, and what routes left behind.
     fn run_inet(&mut self) {
-        let (now_ms, shared) = (self.now_ms(), &self.shared);
-        self.interfaces.inet.run(now_ms, |send| solicit::send(shared, send));
+        let (now_ms, shared, exchange) = (self.now_ms(), &self.shared, &self.exchange);
+        self.interfaces.inet.run(now_ms, |send| match (send, exchange) {
+            (inet::Send::AskKernel(interface, address), Some(exchange)) => {
+                exchange.ask(IfIndex(interface), address);
+            }
+            (send, _) => solicit::send(shared, send),
+        });
         if self.garbage.len() < GARBAGE_MAX
             && let Some(garbage) = self.interfaces.inet.take_garbage()
         {
@@ -340,6 +359,11 @@ impl Manager {
                 let outcome = self.interfaces.inet.request(&request, now_ms);
                 answer(reply, outcome.map_err(Fault::Inet));
             }
+            Command::HostAddresses { interface, addresses, reply } => {
+                let outcome = self.host_addresses(interface, addresses);
+                self.answer_when_seen(reply, outcome.map_err(Fault::Interface));
+            }
+            Command::Follow { exchange } => self.exchange = Some(exchange),
             Command::Event { interface, kind } => self.event(interface, kind),
             Command::Stop => self.begin_stop(),
         }

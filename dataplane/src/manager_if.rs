@@ -190,6 +190,18 @@ impl Manager {
         Ok(())
     }
 
+    /// The kernel's addresses on an interface, all of them.
+    pub(crate) fn host_addresses(
+        &mut self,
+        interface: IfIndex,
+        addresses: Vec<(IpAddr, u8)>,
+    ) -> Result<(), IfError> {
+        self.interfaces.set_host_addresses(interface, addresses)?;
+        self.publish();
+        self.tell(interface, IfEventKind::AddressesChanged);
+        Ok(())
+    }
+
     /// A request to an interface: filters, protocols, driver (KPI: `ifnet_ioctl`).
     pub(crate) fn ioctl(&mut self, interface: IfIndex, request: OwnedIoctl) -> Result<(), IfError> {
         let mut request = match request {

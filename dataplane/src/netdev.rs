@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where `ip netns` keeps namespaces.
@@ -93,6 +94,37 @@ pub fn state(device: &str) -> Option<(u32, bool)> {
     // SAFETY: SIOCGIFFLAGS filled this member.
     let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
     Some((ifindex, flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0))
+}
+
+/// Switches a device on and sets its MTU.
+pub fn bring_up(device: &str, mtu: u32) -> io::Result<()> {
+    let socket = control_socket()?;
+    let mut request = named(device)?;
+    request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
+    // SAFETY: the kernel reads name and MTU, both inside `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads name and flags, both inside `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Makes a TUN device (the kernel's networking/tuntap.rst) in this thread's network namespace. `%d` in the name is a number
+/// the kernel chooses. What is written to the result are packets that the device receives; it goes when that is closed.
+pub fn tun(name: &str) -> io::Result<(File, String)> {
+    let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+    let mut request = named(name)?;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the kernel reads name and flags, and writes the name, both inside `request`.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let name = request.ifr_name.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+    Ok((file, String::from_utf8(name).map_err(io::Error::other)?))
 }
 
 /// Makes the device receive frames for other addresses, too, until the result is dropped or the process ends.

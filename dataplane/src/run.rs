@@ -47,7 +47,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let socket = Path::new(&config.runtime.socket);
     let handler = Verbs { control: assembly.runtime.control() };
     let server = Server::start(socket, Box::new(handler), Limits::default()).map_err(Error::from)?;
-    assembly.runtime.go();
+    assembly.go()?;
     announce(&assembly, socket);
     signals.wait();
     server.stop();

@@ -32,6 +32,8 @@ pub enum View {
     Protocols,
     /// What each worker's IP layer did, and holds.
     Inet,
+    /// How the kernel's tables are followed; no row if they are not.
+    Kernel,
 }
 
 /// Rows of a table of routes or neighbours at most: the answer of the control socket is bounded. A row at the end says
@@ -51,6 +53,7 @@ impl View {
             "neighbors" => Some(View::Neighbors),
             "protocols" => Some(View::Protocols),
             "inet" => Some(View::Inet),
+            "kernel" => Some(View::Kernel),
             _ => None,
         }
     }
@@ -69,6 +72,7 @@ pub fn table(manager: &Manager, view: View) -> Value {
         View::Neighbors => inet::neighbors(manager),
         View::Protocols => inet::protocols(manager),
         View::Inet => (0..shared.workers.len()).map(|n| inet::worker(shared, n)).collect(),
+        View::Kernel => inet::kernel(manager),
     }
 }
 

@@ -163,6 +163,7 @@ pub(super) enum What {
     Neighbors,
     Protocols,
     Inet,
+    Kernel,
 }
 
 impl What {
@@ -177,6 +178,7 @@ impl What {
             What::Neighbors => "neighbors",
             What::Protocols => "protocols",
             What::Inet => "inet",
+            What::Kernel => "kernel",
         }
     }
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::complaint::Complaint;
 use super::model::{Config, Port, PortKind, Role, ethertype};
 use super::near::nearest;
-use super::router::{Address, Route, RouteKind, RouterHost, address_and_length};
+use super::router::{Address, KERNEL, Route, RouteKind, RouterHost, address_and_length};
 
 /// Ports, wires, filters and addresses at most.
 const SECTIONS_MAX: usize = 256;
@@ -297,9 +297,7 @@ impl Check {
         self.bounds("reassembly_bytes", &router.reassembly_bytes, 1 << 17..=1 << 32);
         self.bounds("icmp_errors_per_second", &router.icmp_errors_per_second, 0..=1_000_000);
         if router.host == RouterHost::Kernel {
-            let message =
-                "host = \"kernel\" is not carried out yet: give NKE the addresses and routes, host = \"nke\"";
-            self.say("NKE-CFG-006", 0..0, message.into());
+            self.kernel_host(config);
             if let Some((what, span)) = first {
                 let message =
                     format!("[[{what}]] with host = \"kernel\": it is the kernel's, set it with `ip`");
@@ -320,6 +318,38 @@ impl Check {
         }
         for neighbor in &config.neighbor {
             self.routed(&neighbor.port, config);
+        }
+    }
+
+    /// With the kernel as host every routed port is a device of one kernel's.
+    fn kernel_host(&mut self, config: &Config) {
+        let netns = |port: &Port| port.netns.clone().unwrap_or_else(|| "that of `nke`".into());
+        for port in config.routed_ports() {
+            let name = port.name.as_ref();
+            let mut say =
+                |why: String| self.say("NKE-CFG-006", port.name.span(), format!("port `{name}` {why}"));
+            if port.kind != PortKind::AfXdp {
+                say("with host = \"kernel\": only af_xdp ports have routes there".into());
+            }
+            if !port.select.is_empty() {
+                say("has `match`, but host = \"kernel\" says what is taken: what the kernel would forward"
+                    .into());
+            }
+            if port.netns.as_deref() != config.kernel_netns() {
+                let first = config.routed_ports().next().map(netns).unwrap_or_default();
+                let here = netns(port);
+                say(format!(
+                    "is in network namespace {here}, others in {first}: with host = \"kernel\" there is one host"
+                ));
+            }
+        }
+        let interfaces = config.interface.iter().map(|interface| &interface.name);
+        for name in config.port.iter().map(|port| &port.name).chain(interfaces) {
+            if name.as_ref() == KERNEL {
+                let message =
+                    format!("with host = \"kernel\" `{KERNEL}` is the interface to the kernel itself");
+                self.say("NKE-CFG-005", name.span(), message);
+            }
         }
     }
 

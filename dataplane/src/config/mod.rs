@@ -28,7 +28,7 @@ pub use model::{
 };
 
 pub use router::{
-    Address, Interface, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network,
+    Address, Interface, KERNEL, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network,
 };
 
 pub(crate) use near::nearest;

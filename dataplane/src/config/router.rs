@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::model::Arg;
+use super::model::{Arg, Config, Port};
 
 /// Ports without a wire route.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
@@ -121,6 +121,22 @@ pub struct Neighbor {
     pub address: Spanned<String>,
     /// Its link address: `02:00:00:00:00:01`.
     pub mac: Spanned<String>,
+}
+
+/// The interface behind which the kernel is, when it is the host.
+pub const KERNEL: &str = "kernel";
+
+impl Config {
+    /// Ports that route: those on no wire.
+    pub fn routed_ports(&self) -> impl Iterator<Item = &Port> {
+        let wired = |port: &Port| self.wire.iter().any(|w| w.a == port.name || w.b == port.name);
+        self.port.iter().filter(move |port| !wired(port))
+    }
+
+    /// The network namespace of the kernel that is the host; `None` for this one.
+    pub fn kernel_netns(&self) -> Option<&str> {
+        self.routed_ports().next()?.netns.as_deref()
+    }
 }
 
 /// An address with the length of a prefix, as in `192.0.2.1/24`.

@@ -331,6 +331,20 @@ via = "192.0.2.2"
     }
     let kernel = good.replace("[router]", "[router]\nhost = \"kernel\"");
     assert_eq!(complaints(&kernel)[0].0, "NKE-CFG-006");
+    let device = |name: &str, more: &str| {
+        format!("[[port]]\nname = \"{name}\"\nkind = \"af_xdp\"\ndevice = \"{name}\"\n{more}\n")
+    };
+    let kernel = format!("[router]\nhost = \"kernel\"\n{}", device("eth1", "netns = \"x\""));
+    assert_eq!(complaints(&format!("{kernel}{}", device("eth2", "netns = \"x\""))), []);
+    for (other, id) in [
+        (device("eth2", ""), "NKE-CFG-006"),
+        (device("eth2", "netns = \"x\"\nmatch = [{ protocol = 6 }]"), "NKE-CFG-006"),
+        (device("kernel", "netns = \"x\""), "NKE-CFG-005"),
+        ("[[address]]\nport = \"eth1\"\naddress = \"192.0.2.1/24\"\n".to_owned(), "NKE-CFG-006"),
+    ] {
+        let found = complaints(&format!("{kernel}{other}"));
+        assert_eq!(found.iter().map(|c| c.0).collect::<Vec<_>>(), [id], "{other}: {found:?}");
+    }
     assert_eq!(complaints(&good.replace("[router]", ""))[0].0, "NKE-CFG-006");
     let filter = "[[port]]\nname = \"a\"\nkind = \"memory\"\nrole = \"sink\"\n[[filter]]\nkind = \"k\"\nport = \"ip\"\n";
     assert_eq!(complaints(filter)[0].0, "NKE-CFG-006");

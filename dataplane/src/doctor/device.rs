@@ -35,6 +35,7 @@ pub(super) fn examine(d: &mut Diagnosis, device: &str) {
     mtu(d, device);
     queues(d, device);
     traffic(d, device);
+    forwarding(d);
     if driver == "veth" {
         veth(d, device);
     }
@@ -103,6 +104,16 @@ fn traffic(d: &mut Diagnosis, device: &str) {
             if on { "on: somebody listens to everything" } else { "off; NKE switches it on while it runs" };
         d.add("promiscuous", State::Ok, found, "");
     }
+}
+
+/// Of use, or needed, with the kernel as host of a router; else fine as it is.
+fn forwarding(d: &mut Diagnosis) {
+    let wanting = crate::mirror::warnings(None).unwrap_or_default();
+    let found = match &wanting[..] {
+        [] => "the kernel forwards, as [router] host = \"kernel\" wants it".to_owned(),
+        all => format!("only matters with [router] host = \"kernel\": {}", all.join("; ")),
+    };
+    d.add("forwarding", State::Ok, found, "");
 }
 
 fn veth(d: &mut Diagnosis, device: &str) {

@@ -54,7 +54,7 @@ catalogue! {
     "NKE-CFG-007" Config "a key is missing", "each section, and each kind of port, has keys it cannot do without", "add the key named";
     "NKE-PRIV-001" Privilege "a privilege is missing", "AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, and CAP_IPC_LOCK for a large pool", "run as root, or grant the capabilities";
     "NKE-DEV-001" Device "a device cannot be used", "it does not exist in this network namespace, or refuses a setting", "see `ip link`, and `nke doctor DEVICE`";
-    "NKE-DEV-002" Device "a device is guarded", "the default route or this SSH session goes through it: taking it would cut the machine off", "use another device, select the traffic with `match`, or set force = true";
+    "NKE-DEV-002" Device "a device is guarded", "the default route or this SSH session goes through it: taking it would cut the machine off", "use another device, select the traffic with `match`, leave the host to the kernel with host = \"kernel\" in [router], or set force = true";
     "NKE-DEV-003" Device "a network namespace cannot be entered", "there is none of that name under /run/netns", "see `ip netns list`";
     "NKE-CTL-BUSY" Busy "another NKE answers on the control socket", "a dataplane is running with the same socket", "end it, or give this one another `socket`";
     "NKE-CTL-DENIED" Privilege "the control socket refused the request", "changes are for root and the user NKE runs as; reading is also for its group", "run the command as one of them";
@@ -87,6 +87,7 @@ catalogue! {
     "NKE-NET-001" Busy "a table of the IP layer is full", "the message says for what", "raise `v4_blocks` or `neighbors` of [router], or summarise routes";
     "NKE-NET-002" Failed "a route leads nowhere", "its next router is on no network of ours, or it has none", "give the interface an address on the router's network, or name `port` in the route";
     "NKE-NET-003" Failed "there is no such route", "it was removed already, or is another source's", "see `nke show routes`";
+    "NKE-NET-004" Failed "the kernel's tables cannot be followed", "the message says why", "see that the network namespace is there, and that netlink is allowed";
     "NKE-RT-001" Config "the pool does not fit", "rings and caches need more frames than `pool.frames`, or the size is not possible", "raise `pool.frames`, or make rings smaller";
     "NKE-RT-002" Busy "too many requests are waiting", "the control thread has 1024 to carry out", "try again";
     "NKE-RT-003" NotRunning "the dataplane has ended", "it was stopped meanwhile", "start it again";

@@ -34,8 +34,9 @@ With systemd: AmbientCapabilities=, as in deploy/nke.service. `nke doctor` names
         "\
 A device that NKE takes is lost to the kernel: everything that comes in by it goes to NKE, and an SSH session over it
 ends at that moment. Select only the traffic meant for NKE with `match = [{ ... }]`: then the rest goes on to the
-kernel, and the device is not guarded. With force = true in the [[port]] section it is taken all the same; have
-another way into the machine.",
+kernel, and the device is not guarded; nor is it with host = \"kernel\" in [router], where only what the kernel would
+forward is taken. With force = true in the [[port]] section it is taken all the same; have another way into the
+machine.",
     ),
     (
         "NKE-CTL-BUSY",

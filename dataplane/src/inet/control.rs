@@ -1,5 +1,6 @@
 //! The IP layer on the control thread: addresses, routes and neighbours, and how they get into the tables of the workers.
 
+mod groups;
 mod kernel;
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use nke_filters::IfIndex;
 use nke_inet::neigh::{Action, Lookup, Neighbors, State};
 use nke_mbuf::wire::EtherAddr;
+
+use groups::{GroupNumbers, Members};
 
 use super::routes::{Net, RetiredNodes, Routes, Source};
 use super::tables::{Adjacency, Notice, Settings, Tables, Way};
@@ -112,7 +115,7 @@ struct Route {
     to: RouteTo,
     /// Neighbours it refers to.
     neighbors: Vec<u32>,
-    group: Option<u32>,
+    group: Option<Members>,
 }
 
 /// An interface as this layer sees it.
@@ -141,7 +144,7 @@ pub struct Inet {
     by_net: HashMap<Net, Route>,
     neighbors: Neighbors,
     ports: HashMap<u16, Port>,
-    free_groups: Vec<u32>,
+    groups: GroupNumbers,
     out: Vec<Action>,
     garbage: Garbage,
     next_refresh_ms: u64,
@@ -194,7 +197,7 @@ impl Inet {
             by_net: HashMap::new(),
             neighbors: Neighbors::new(config, [key[1], key[0]]),
             ports: HashMap::new(),
-            free_groups: (0..groups).rev().collect(),
+            groups: GroupNumbers::new(groups),
             out: Vec::new(),
             garbage: Garbage::default(),
             next_refresh_ms: 0,
@@ -360,9 +363,11 @@ impl Inet {
             [] => Err(InetError::NoNextHop(net)),
             [(way, _)] => Ok(way),
             _ => {
-                let group = self.free_groups.pop().ok_or(InetError::GroupsFull(net))?;
-                self.tables.groups().set(group, &members);
-                route.group = Some(group);
+                let members = Members::from(members);
+                let tables = &self.tables;
+                let group = self.groups.take(&members, |group| tables.groups().set(group, &members));
+                let group = group.ok_or(InetError::GroupsFull(net))?;
+                route.group = Some(members);
                 Ok(Way::Several(group))
             }
         }
@@ -372,7 +377,7 @@ impl Inet {
         for id in route.neighbors {
             self.neighbors.unref(id, now_ms);
         }
-        self.garbage.groups.extend(route.group);
+        self.garbage.groups.extend(route.group.and_then(|members| self.groups.let_go(&members)));
     }
 
     /// The interface on whose network `address` is: of several, that with the longest prefix.
@@ -501,7 +506,7 @@ impl Inet {
     pub fn reclaim(&mut self, garbage: Garbage) {
         self.routes.reclaim(garbage.nodes);
         garbage.neighbors.into_iter().for_each(|id| self.neighbors.release(id));
-        self.free_groups.extend(garbage.groups);
+        garbage.groups.into_iter().for_each(|group| self.groups.release(group));
     }
 
     /// The routes, for users, `most` of them: destination, whose word it is, and where to. `name` names an interface.

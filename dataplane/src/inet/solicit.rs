@@ -12,7 +12,7 @@ use crate::shared::Shared;
 /// Carries one out. Without a frame, or with the interface's queue full, it is lost: the next one is a second away.
 pub(crate) fn send(shared: &Shared, send: Send) {
     let Send::Solicit { interface, mac, source, target, to } = send else {
-        // The follower of the kernel's tables asks it itself.
+        // Nobody follows the kernel's tables.
         return;
     };
     let Some(ifnet) = shared.interfaces.get(IfIndex(interface)) else { return };

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use af_xdp::program::{AttachMode, Link, LinkMode, ProgramConfig, Redirect, Selection};
@@ -13,6 +13,7 @@ use nke_mbuf::Cache;
 use super::af_xdp::{XdpQueue, XdpTally};
 use crate::arena::Arena;
 use crate::ifnet::Telemetry;
+use crate::mirror::Locals;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::netdev;
@@ -42,6 +43,8 @@ pub struct XdpOptions {
     pub busy_poll: Option<BusyPoll>,
     /// Which packets to take from the kernel.
     pub selection: Selection,
+    /// With [`Selection::Transit`]: the addresses whose packets are the kernel's.
+    pub locals: Option<Locals>,
 }
 
 impl XdpOptions {
@@ -59,6 +62,7 @@ impl XdpOptions {
             need_wakeup: true,
             busy_poll: None,
             selection: Selection::All,
+            locals: None,
         }
     }
 }
@@ -108,7 +112,9 @@ pub struct Hold {
     pub link: Link,
     /// The program and its counters.
     pub program: Arc<Redirect>,
-    _promiscuous: OwnedFd,
+    /// Sockets that get packets from [`Opening::admit`] on.
+    waiting: Vec<(u32, RawFd)>,
+    _promiscuous: Option<OwnedFd>,
 }
 
 /// An opened device.
@@ -137,6 +143,15 @@ impl Opening {
     /// Puts in what an open device has to be kept by.
     pub fn set(&self, hold: Hold, tallies: Vec<Arc<XdpTally>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hold, tallies));
+    }
+
+    /// With [`Selection::Transit`]: takes packets from here on. Until then the kernel, which is a router itself, forwards
+    /// them, so that none is lost while everything else is made ready. Without effect for others.
+    pub fn admit(&self) -> Result<(), af_xdp::Error> {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((hold, _)) = &mut *opened else { return Ok(()) };
+        let waiting = std::mem::take(&mut hold.waiting);
+        waiting.into_iter().try_for_each(|(queue, fd)| hold.program.insert(queue, fd))
     }
 
     /// Gives the device back to the kernel: takes the program off.
@@ -200,17 +215,25 @@ fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort,
         let len_max = mtu as usize + LINK_HEADERS;
         queues.push(XdpQueue::new(socket, borrower, umem, pool, rcvif, len_max, options.jumbo));
     }
-    let promiscuous = if_error(device, netdev::promiscuous(device))?;
-    // Last: until here the device works as before.
-    for (queue, fd) in queues.iter().map(|q| q.fd()).enumerate() {
-        program.insert(queue as u32, fd)?;
+    let mut waiting: Vec<_> = queues.iter().enumerate().map(|(i, queue)| (i as u32, queue.fd())).collect();
+    let mut promiscuous = None;
+    if options.selection == Selection::Transit {
+        // What is for other stations is not to be routed.
+        if let Some(locals) = &options.locals {
+            locals.join(&program)?;
+        }
+    } else {
+        promiscuous = Some(if_error(device, netdev::promiscuous(device))?);
+        waiting.drain(..).try_for_each(|(queue, fd)| program.insert(queue, fd))?;
     }
+    // Last: until here the device works as before.
     let link = program.attach(device, options.attach)?;
     facts.push(("xdp", if link.mode() == LinkMode::Native { "native" } else { "generic" }.into()));
     facts.push(("mtu", mtu.to_string()));
     facts.push(("memory", arena.backing().into()));
     let tallies = queues.iter().map(XdpQueue::tally).collect();
-    Ok(XdpPort { queues, hold: Hold { link, program, _promiscuous: promiscuous }, facts, mac, mtu, tallies })
+    let hold = Hold { link, program, waiting, _promiscuous: promiscuous };
+    Ok(XdpPort { queues, hold, facts, mac, mtu, tallies })
 }
 
 fn if_error<T>(device: &str, result: io::Result<T>) -> Result<T, OpenError> {

@@ -78,3 +78,12 @@ pub(super) fn worker(shared: &Shared, number: usize) -> Value {
         "neighbor_waiting": counters.neighbor_waiting.get(),
     })
 }
+
+/// How the kernel's tables are followed.
+pub(super) fn kernel(manager: &Manager) -> Value {
+    let row = |exchange: &std::sync::Arc<crate::mirror::Exchange>| -> Value {
+        let figures = exchange.figures.all().into_iter();
+        figures.map(|(name, value)| (name.to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    };
+    manager.exchange.iter().map(row).collect()
+}

@@ -11,5 +11,6 @@ mod icmp;
 mod interfaces;
 mod ip_filters;
 mod neighbors;
+mod punt;
 mod routing;
 mod vif;

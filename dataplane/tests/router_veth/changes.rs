@@ -5,6 +5,8 @@ use std::process::{Output, Stdio};
 use std::time::Instant;
 
 use nke_dataplane::control::Client;
+use nke_dataplane::lab::{Veth, ip};
+use nke_dataplane::netdev;
 use serde_json::json;
 
 use crate::common::*;
@@ -53,6 +55,31 @@ fn a_thousand_interface_and_ip_filters_come_and_go_under_iperf() {
     assert!(nke.show("filters").as_array().unwrap().is_empty());
     let ledger = nke.show("ledger");
     assert_eq!(ledger.as_array().unwrap().iter().filter(|r| r["kind"] == "attachment").count(), 0);
+    nke.stop();
+}
+
+#[test]
+fn a_device_made_again_with_another_link_address_routes_again() {
+    if !able(&["ping"]) {
+        return;
+    }
+    let net = Net::new(1500);
+    let nke = net.router("");
+    assert_eq!(net.ping(RIGHT[0], 3, &[]), 3);
+    // What was confirmed is kept against other claims for a second.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    ip(&["-n", &net.middle, "link", "del", "n1"]).unwrap();
+    until("NKE sees it", || nke.said().contains("device_gone").then_some(()));
+    net.lab.veth((&net.middle, "n1"), (&net.right, "r0"), Veth::default()).unwrap();
+    net.lab.address(&net.right, "r0", "10.0.2.2/24").unwrap();
+    ip(&["-n", &net.right, "route", "add", "default", "via", "10.0.2.1"]).unwrap();
+    until("it is back", || nke.said().contains("device_back").then_some(()));
+    // The new station makes itself known by asking for the router: it has another address, too.
+    let ask = || ping(&net.lab, &net.right, "10.0.2.1", 1, &[]) == 1;
+    until("the router answers on the new device", || ask().then_some(()));
+    until("it routes", || (net.ping(RIGHT[0], 1, &[]) == 1).then_some(()));
+    let mac = netdev::in_netns(Some(&net.middle), || netdev::mac("n1").unwrap()).unwrap();
+    assert_eq!(nke.show("interfaces")[1]["mac"], nke_mbuf::wire::EtherAddr(mac).to_string());
     nke.stop();
 }
 

@@ -130,6 +130,24 @@ fn a_router_of_either_version_is_asked_for_and_used_when_it_is_known() {
 }
 
 #[test]
+fn many_routes_by_the_same_routers_take_one_group() {
+    let mut kernel = Kernel::new();
+    let hop = |via| NextHop { via: Some(ip(via)), interface: Some(A), weight: 1 };
+    let both = || Some(RouteTo::Via(vec![hop("10.0.1.1"), hop("10.0.1.2")]));
+    for i in 0..100 {
+        kernel.route(&format!("20.0.{i}.0/24"), both());
+    }
+    let way = kernel.tables.lookup(ip("20.0.0.1"));
+    assert!(matches!(way, Way::Several(_)));
+    assert_eq!(kernel.tables.lookup(ip("20.0.99.1")), way);
+    (0..100).for_each(|i| kernel.route(&format!("20.0.{i}.0/24"), None));
+    let garbage = kernel.inet.take_garbage().unwrap();
+    kernel.inet.reclaim(garbage);
+    assert_eq!(kernel.inet.routes(), 0);
+    kernel.route("20.0.0.0/24", both());
+}
+
+#[test]
 fn packets_for_addresses_of_the_kernel_go_to_it() {
     let mut kernel = Kernel::new();
     let both = Port { resolves: true, addresses: vec![(ip("10.0.1.1"), 24)], ..Port::default() };
