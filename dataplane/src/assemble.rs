@@ -15,13 +15,13 @@ use nke_inet::reass::Config as Reassembly;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
+use crate::command::OwnedIoctl;
 use crate::config::{self, Config, Port, PortKind, Role, RouterHost};
 use crate::control_handle::{AttachSpec, Control};
 use crate::error::Error;
 use crate::guard;
 use crate::inet::{self, Net, NextHop, Request, RouteChange, RouteTo};
 use crate::linkwatch::{LinkWatch, Watched};
-use crate::manager::OwnedIoctl;
 use crate::mirror::{self, Followed, Locals, Mirror};
 use crate::port::Queue;
 use crate::port::memory::{FrameSet, Sink, SinkTally, Source, SourceControl};

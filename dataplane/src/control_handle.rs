@@ -11,10 +11,10 @@ use nke_filters::{
 };
 use serde_json::Value;
 
+use crate::command::{Command, OwnedIoctl, Reply};
 use crate::fault::Fault;
 use crate::inet::Request;
 use crate::kinds::Kind;
-use crate::manager::{Command, OwnedIoctl, Reply};
 use crate::mirror::Exchange;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, may_wait_here};

@@ -164,6 +164,15 @@ impl Ifnet {
         change(Arc::make_mut(&mut identity));
     }
 
+    /// Lets go of what its extension gave: nothing of it is reached by this interface any more.
+    pub fn let_go(&self) {
+        self.update(|identity| {
+            identity.driver = None;
+            identity.hold = None;
+            identity.telemetry = Arc::new(Box::new(Vec::new));
+        });
+    }
+
     /// Figures of the port or driver behind it, as they are now.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         (self.identity().telemetry)()
@@ -289,11 +298,7 @@ impl IfTable {
     /// Frees slots of interfaces that are detached, or never were attached, and that nobody refers to any more.
     pub fn sweep(&self) {
         for ifnet in self.iter().filter(|i| i.is_over()) {
-            ifnet.update(|identity| {
-                identity.driver = None;
-                identity.hold = None;
-                identity.telemetry = Arc::new(Box::new(Vec::new));
-            });
+            ifnet.let_go();
             ifnet.set_state(IfState::Free);
         }
     }

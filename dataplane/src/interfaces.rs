@@ -9,9 +9,9 @@ use nke_filters::{
 };
 use nke_mbuf::Owner;
 
+use crate::caught::{caught, guarded};
 use crate::ifnet::{IfState, Ifnet};
 use crate::inet::{Handler, Inet, Link, LinkMore, Plumbed, Port, Takes};
-use crate::kinds::guarded;
 use crate::shared::Shared;
 
 /// Addresses of one interface at most.
@@ -95,8 +95,8 @@ impl Interfaces {
         Ok(())
     }
 
-    /// An attached interface is taken out of everything new; what has to wait for a grace period stands in `unplumbed`.
-    /// Returns the driver, which hears of the end (KPI: `ifnet_detach`).
+    /// An attached interface is taken out of everything new; what has to wait for a grace period stands in `unplumbed`
+    /// (KPI: `ifnet_detach`).
     pub fn detach(&mut self, interface: IfIndex, now_ms: u64) {
         let i = usize::from(interface.0);
         self.inet.remove_port(interface, now_ms);
@@ -194,9 +194,8 @@ impl Interfaces {
         let (spec, owner) = match self.plumbers.iter().find(fits) {
             Some(registered) => {
                 let plumber = registered.plumber.clone();
-                let call = std::panic::AssertUnwindSafe(|| plumber.plumb(interface, family));
-                let answer =
-                    std::panic::catch_unwind(call).unwrap_or_else(|_| Err("the plumber panicked".into()));
+                let answer = caught(|| plumber.plumb(interface, family))
+                    .unwrap_or_else(|| Err("the plumber panicked".into()));
                 (answer.map_err(IfError::Refused)?, registered.owner)
             }
             None => (built_in(family, interfaces).ok_or(IfError::NotAttached)?, Owner::DATAPLANE),
@@ -226,8 +225,8 @@ impl Interfaces {
             return Err(IfError::Exists);
         }
         if let Some(driver) = &link.more.driver {
-            let call = std::panic::AssertUnwindSafe(|| driver.add_proto(family, &spec.demux));
-            let answer = std::panic::catch_unwind(call).unwrap_or_else(|_| Err("the driver panicked".into()));
+            let answer = caught(|| driver.add_proto(family, &spec.demux))
+                .unwrap_or_else(|| Err("the driver panicked".into()));
             answer.map_err(IfError::Refused)?;
         }
         let protocol = Arc::new(Plumbed {
@@ -340,9 +339,8 @@ impl Interfaces {
         }
         if let Some(driver) = &link.more.driver {
             if let IfIoctl::AddMulti(group) = request {
-                let call = std::panic::AssertUnwindSafe(|| driver.check_multi(*group));
-                let answer =
-                    std::panic::catch_unwind(call).unwrap_or_else(|_| Err("the driver panicked".into()));
+                let answer = caught(|| driver.check_multi(*group))
+                    .unwrap_or_else(|| Err("the driver panicked".into()));
                 answer.map_err(IfError::Refused)?;
             }
             match asked(|| driver.ioctl(request)) {
@@ -409,8 +407,7 @@ impl Interfaces {
 
 /// Code of an extension: a panic there refuses.
 fn asked(call: impl FnOnce() -> IoctlAnswer) -> IoctlAnswer {
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
-    outcome.unwrap_or_else(|_| IoctlAnswer::Refuse("it panicked".into()))
+    caught(call).unwrap_or_else(|| IoctlAnswer::Refuse("it panicked".into()))
 }
 
 fn family_of(address: IpAddr) -> ProtocolFamily {

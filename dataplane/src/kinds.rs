@@ -1,6 +1,5 @@
 //! The registered kinds of filters, whatever their layer. On the control thread only.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use nke_filters::{
@@ -8,6 +7,7 @@ use nke_filters::{
 };
 use nke_mbuf::Owner;
 
+use crate::caught::{caught, guarded};
 use crate::control_handle::Point;
 use crate::fault::Fault;
 use crate::shared::{Shared, host};
@@ -25,12 +25,12 @@ pub enum Kind {
 
 impl Kind {
     fn name(&self) -> Result<String, Fault> {
-        let name = catch_unwind(AssertUnwindSafe(|| match self {
+        let name = caught(|| match self {
             Kind::Interface(kind) => kind.name().to_owned(),
             Kind::Ip(kind) => kind.name().to_owned(),
             Kind::Ifnet(kind) => kind.name().to_owned(),
-        }));
-        name.map_err(|_| Fault::CreatePanicked("a kind that was asked for its name".into()))
+        });
+        name.ok_or_else(|| Fault::CreatePanicked("a kind that was asked for its name".into()))
     }
 
     fn unregistered(&self) {
@@ -126,7 +126,7 @@ impl Registered {
                 });
                 let kind =
                     kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
-                catch_unwind(AssertUnwindSafe(|| kind.create(&env, args).map(Instance::Interface)))
+                caught(|| kind.create(&env, args).map(Instance::Interface))
             }
             Point::Ip(family) => {
                 let kind = self.kinds.iter().find_map(|k| match k {
@@ -138,14 +138,12 @@ impl Registered {
                 let AttachEnv { owner, attachment, cookie, workers, .. } = env;
                 let env =
                     IpAttachEnv { host: host(shared), owner, attachment, family: *family, cookie, workers };
-                catch_unwind(AssertUnwindSafe(|| {
-                    kind.create(&env, args).map(|filter| Instance::Ip(*family, filter.hooks(), filter))
-                }))
+                caught(|| kind.create(&env, args).map(|filter| Instance::Ip(*family, filter.hooks(), filter)))
             }
         };
         match made {
-            Ok(made) => made.map_err(Fault::Create),
-            Err(_) => Err(Fault::CreatePanicked(self.name.clone())),
+            Some(made) => made.map_err(Fault::Create),
+            None => Err(Fault::CreatePanicked(self.name.clone())),
         }
     }
 }
@@ -162,18 +160,11 @@ impl Registered {
         });
         let kind = kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), "an interface".into()))?;
         let env = IfnetEnv { host: host(shared), owner: self.owner, name, workers: shared.workers.len() };
-        let made = catch_unwind(AssertUnwindSafe(|| kind.create(&env, args)));
+        let made = caught(|| kind.create(&env, args));
         let (params, driver) = match made {
-            Ok(made) => made.map_err(Fault::Create)?,
-            Err(_) => return Err(Fault::CreatePanicked(self.name.clone())),
+            Some(made) => made.map_err(Fault::Create)?,
+            None => return Err(Fault::CreatePanicked(self.name.clone())),
         };
         shared.ifnet_allocate(self.owner, params, driver).map_err(Fault::Interface)
-    }
-}
-
-/// Runs code of an extension on the control thread: a panic there ends the call, not the thread.
-pub fn guarded(call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        eprintln!("nke: an extension panicked in a callback on the control thread");
     }
 }

@@ -7,7 +7,9 @@
 pub mod affinity;
 pub mod arena;
 pub mod assemble;
+mod caught;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod control_handle;

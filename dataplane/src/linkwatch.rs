@@ -11,8 +11,8 @@ use nke_mbuf::Cache;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
+use crate::command::{Command, OwnedIoctl};
 use crate::mailbox::{Mailbox, Replacement};
-use crate::manager::{Command, OwnedIoctl};
 use crate::netdev;
 use crate::port::Queue;
 use crate::port::absent::Absent;

@@ -5,158 +5,32 @@
 //! else.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use crossbeam::utils::CachePadded;
-use nke_filters::{
-    Args, AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfFamily, IfFlags, IfIndex, Plumber,
-    ProtocolFamily, ProtocolSpec,
-};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use nke_filters::{AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfIndex};
 use nke_mbuf::Owner;
-use nke_mbuf::wire::EtherAddr;
-use serde_json::Value;
 
+use crate::caught::guarded;
+use crate::command::{Command, Reply, answer};
 use crate::control_handle::{AttachSpec, Maker, Point};
 use crate::fault::{Fault, Holder};
 use crate::ifnet::IfState;
-use crate::inet::{self, Garbage, Request, solicit};
+use crate::inet::{self, Garbage, solicit};
 use crate::interfaces::{Interfaces, Unplumbed};
-use crate::kinds::{Kind, Kinds, guarded};
+use crate::kinds::{Kind, Kinds};
 use crate::manager_if::Detaching;
 use crate::mirror::Exchange;
 use crate::quiesce::Publisher;
 use crate::report::{DetachReport, UnloadReport};
 use crate::shared::{Shared, host, never_wait_here};
 use crate::snapshot::{Attachment, FilterStats, Instance, Snapshot};
-use crate::views::{self, View};
+use crate::views;
 use crate::watchdog::Watchdog;
 
-/// Requests that may wait for the control thread.
-pub const COMMANDS_MAX: usize = 1024;
 /// Instances attached at the same time at most.
 pub const ATTACHMENTS_MAX: usize = 1024;
-
-/// Where the answer to a request goes; `None` when nobody waits.
-pub type Reply<T> = Option<Sender<Result<T, Fault>>>;
-
-/// A request to the control thread.
-#[allow(missing_docs, reason = "each is a method of `Control`, documented there")]
-pub enum Command {
-    Register {
-        kind: Kind,
-        reply: Reply<()>,
-    },
-    Unregister {
-        name: String,
-        wait: Duration,
-        reply: Reply<UnloadReport>,
-    },
-    Attach {
-        spec: Box<AttachSpec>,
-        reply: Reply<AttachId>,
-    },
-    Detach {
-        id: AttachId,
-        reply: Reply<DetachReport>,
-    },
-    View {
-        view: View,
-        reply: Reply<Value>,
-    },
-    /// An extension attaches an instance of its own.
-    AttachInstance {
-        id: AttachId,
-        owner: Owner,
-        name: String,
-        interface: IfIndex,
-        filter: Instance,
-    },
-    IfAttach {
-        interface: IfIndex,
-    },
-    IfDetach {
-        interface: IfIndex,
-        reply: Reply<()>,
-    },
-    AttachProtocol {
-        owner: Owner,
-        interface: IfIndex,
-        family: ProtocolFamily,
-        spec: ProtocolSpec,
-    },
-    DetachProtocol {
-        interface: IfIndex,
-        family: ProtocolFamily,
-    },
-    RegisterPlumber {
-        owner: Owner,
-        family: ProtocolFamily,
-        interfaces: IfFamily,
-        plumber: Arc<dyn Plumber>,
-    },
-    UnregisterPlumber {
-        family: ProtocolFamily,
-        interfaces: IfFamily,
-    },
-    /// An interface of a registered kind.
-    Create {
-        kind: String,
-        name: String,
-        args: Args,
-        reply: Reply<IfIndex>,
-    },
-    Address {
-        interface: String,
-        address: IpAddr,
-        len: u8,
-        add: bool,
-        reply: Reply<()>,
-    },
-    Ioctl {
-        interface: IfIndex,
-        request: OwnedIoctl,
-        reply: Reply<()>,
-    },
-    Inet {
-        request: Request,
-        reply: Reply<()>,
-    },
-    /// The addresses that the kernel has on an interface.
-    HostAddresses {
-        interface: IfIndex,
-        addresses: Vec<(IpAddr, u8)>,
-        reply: Reply<()>,
-    },
-    /// Somebody follows the kernel's tables.
-    Follow {
-        exchange: Arc<Exchange>,
-    },
-    /// Something happened to an interface.
-    Event {
-        interface: IfIndex,
-        kind: IfEventKind,
-    },
-    /// Detach everything, unregister everything, end.
-    Stop,
-}
-
-/// A request to an interface that can wait in a queue; see [`nke_filters::IfIoctl`].
-#[derive(Clone, Debug)]
-pub enum OwnedIoctl {
-    /// [`nke_filters::IfIoctl::SetMtu`].
-    SetMtu(u32),
-    /// [`nke_filters::IfIoctl::SetFlags`].
-    SetFlags(IfFlags),
-    /// [`nke_filters::IfIoctl::SetLladdr`].
-    SetLladdr(EtherAddr),
-    /// [`nke_filters::IfIoctl::AddMulti`].
-    AddMulti(IpAddr),
-    /// [`nke_filters::IfIoctl::DelMulti`].
-    DelMulti(IpAddr),
-}
 
 /// An instance out of the chains, waiting for the last worker to leave them.
 pub(crate) struct Draining {
@@ -415,19 +289,9 @@ impl Manager {
             }
         };
         let name = format!("{kind} on {} ({id})", point.name());
-        let attachment = Attachment {
-            id,
-            kind,
-            owner,
-            interface,
-            directions,
-            protocol,
-            cookie,
-            on_panic,
-            filter,
-            stats: (0..workers).map(|_| CachePadded::new(FilterStats::default())).collect(),
-            hold: self.shared.ledger.hold(owner, HoldKind::Attachment, name),
-        };
+        let hold = self.shared.ledger.hold(owner, HoldKind::Attachment, name);
+        let made = Attachment::new(id, kind, owner, interface, filter, workers, hold);
+        let attachment = Attachment { directions, protocol, cookie, on_panic, ..made };
         self.attachments.push(Arc::new(attachment));
         Ok((id, self.publish()))
     }
@@ -699,13 +563,6 @@ impl Manager {
             eprintln!("nke: filter {id} panicked and is detached");
             self.detach(id, None);
         }
-    }
-}
-
-pub(crate) fn answer<T>(reply: Reply<T>, result: Result<T, Fault>) {
-    if let Some(reply) = reply {
-        // The asker may have gone; the channel has room for its one answer.
-        let _ = reply.try_send(result);
     }
 }
 

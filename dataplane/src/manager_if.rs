@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crossbeam::utils::CachePadded;
 use nke_filters::{
     Args, AttachId, Cookie, Direction, HoldKind, IfError, IfEventKind, IfIndex, IfIoctl, IfnetDriver,
     IoctlAnswer,
 };
 use nke_mbuf::Owner;
 
+use crate::caught::{caught, guarded};
+use crate::command::{OwnedIoctl, Reply, answer};
 use crate::fault::Fault;
 use crate::ifnet::IfState;
-use crate::kinds::guarded;
-use crate::manager::{Manager, OwnedIoctl, Reply, answer};
-use crate::snapshot::{Attachment, Directions, FilterStats, Instance, OnPanic};
+use crate::manager::Manager;
+use crate::snapshot::{Attachment, Instance};
 
 /// An interface on its way out, waiting for the last worker to leave it.
 pub(crate) struct Detaching {
@@ -51,19 +51,8 @@ impl Manager {
         };
         let hold = self.shared.ledger.hold(owner, HoldKind::Attachment, format!("{name} on {place} ({id})"));
         let workers = self.shared.workers.len();
-        self.attachments.push(Arc::new(Attachment {
-            id,
-            kind: name,
-            owner,
-            interface,
-            directions: Directions::BOTH,
-            protocol: None,
-            cookie: Cookie(0),
-            on_panic: OnPanic::Open,
-            filter,
-            stats: (0..workers).map(|_| CachePadded::new(FilterStats::default())).collect(),
-            hold,
-        }));
+        let attachment = Attachment::new(id, name, owner, interface, filter, workers, hold);
+        self.attachments.push(Arc::new(attachment));
         self.publish();
     }
 
@@ -140,11 +129,7 @@ impl Manager {
                     while ifnet.injected(direction).pop().is_some() {}
                 }
                 ifnet.set_state(IfState::Detached);
-                ifnet.update(|identity| {
-                    identity.driver = None;
-                    identity.hold = None;
-                    identity.telemetry = Arc::new(Box::new(Vec::new));
-                });
+                ifnet.let_go();
             }
             if let Some(driver) = driver {
                 let event =
@@ -213,8 +198,7 @@ impl Manager {
         };
         for attachment in self.attachments.iter().filter(|a| a.interface == interface) {
             let Instance::Interface(filter) = &attachment.filter else { continue };
-            let call = std::panic::AssertUnwindSafe(|| filter.ioctl(&mut request));
-            match std::panic::catch_unwind(call).unwrap_or(IoctlAnswer::NotMine) {
+            match caught(|| filter.ioctl(&mut request)).unwrap_or(IoctlAnswer::NotMine) {
                 IoctlAnswer::NotMine | IoctlAnswer::Handled => (),
                 IoctlAnswer::Done => return Ok(()),
                 IoctlAnswer::Refuse(why) => return Err(IfError::Refused(why)),

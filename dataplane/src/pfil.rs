@@ -1,6 +1,5 @@
 //! The hook runner: takes a burst through one chain of filters, of an interface or of IP.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use nke_filters::{
@@ -8,6 +7,7 @@ use nke_filters::{
 };
 use nke_mbuf::{Burst, Cache, Mbuf, Owner};
 
+use crate::caught::caught;
 use crate::drop::FILTER_PANIC;
 use crate::snapshot::{Attachment, Chain, Instance, OnPanic};
 use crate::status::WorkerStatus;
@@ -143,8 +143,8 @@ impl Hook<'_> {
     ) -> (u64, bool) {
         let mut batch = Batch::new(burst, selected, self.removed, env.owner);
         let mut cx = Cx::new(env, self.cache, self.requeue);
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx, &mut batch)));
-        (batch.gone(), outcome.is_err())
+        let outcome = caught(|| call(&mut cx, &mut batch));
+        (batch.gone(), outcome.is_none())
     }
 
     /// Calls a driver or protocol of an extension with the packets at the places in `selected`. Returns the places that are

@@ -11,12 +11,13 @@ use nke_mbuf::wire::EtherAddr;
 use nke_mbuf::{BURST_MAX, Owner, Pool};
 
 use crate::affinity;
+use crate::command::{COMMANDS_MAX, Command};
 use crate::control_handle::Control;
 use crate::ifnet::{Identity, IfState, IfTable, Telemetry};
-use crate::inet::{self, Inet, random_key};
+use crate::inet::{self, Inet};
 use crate::interfaces::Interfaces;
 use crate::mailbox::Mailbox;
-use crate::manager::{COMMANDS_MAX, Command, Manager};
+use crate::manager::Manager;
 use crate::port::Queue;
 use crate::quiesce;
 use crate::shared::Shared;
@@ -155,7 +156,7 @@ impl Builder {
         }
         let wakes = settings.cores.iter().map(|_| Wake::new()).collect::<io::Result<Vec<_>>>()?;
         let (sender, commands) = bounded(COMMANDS_MAX);
-        let (inet, tables) = Inet::new(inet, settings.cores.len(), random_key());
+        let (inet, tables) = Inet::new(inet, settings.cores.len(), nke_filters::random_key());
         let shared = Shared::new(pool, interfaces, tables, settings.cores.clone(), wakes, sender);
         let interfaces = Interfaces::new(shared.clone(), inet);
         let first = Snapshot::of(interfaces.links.clone(), interfaces.drains(), &[]);

@@ -15,10 +15,10 @@ use nke_filters::{
 };
 use nke_mbuf::{Mbuf, Owner, Pool, TagId};
 
+use crate::command::{COMMANDS_MAX, Command};
 use crate::drop::Reasons;
 use crate::ifnet::{Identity, IfState, IfTable, Ifnet};
 use crate::inet::Tables;
-use crate::manager::{COMMANDS_MAX, Command};
 use crate::recorder::PcapRecorder;
 use crate::snapshot::Instance;
 use crate::status::{State, WorkerStatus};
@@ -167,21 +167,31 @@ impl Shared {
         self.drops().iter().filter(|(_, class, _)| *class != DropClass::Policy).map(|(.., n)| n).sum()
     }
 
-    fn inject(&self, interface: IfIndex, direction: Direction, mut mbuf: Mbuf) -> Result<(), Refused> {
+    fn inject(&self, interface: IfIndex, direction: Direction, mbuf: Mbuf) -> Result<(), Refused> {
         let Some(ifnet) = self.interfaces.get(interface).filter(|i| i.state().is_attached()) else {
             return Err(Refused::NoInterface(mbuf));
         };
+        self.take_over(ifnet.worker(), mbuf, |mbuf| ifnet.injected(direction).push(mbuf))
+    }
+
+    /// Takes a packet over from its owner into a queue that `worker` empties.
+    fn take_over(
+        &self,
+        worker: usize,
+        mut mbuf: Mbuf,
+        push: impl FnOnce(Mbuf) -> Result<(), Mbuf>,
+    ) -> Result<(), Refused> {
         if mbuf.inject_depth() >= INJECTIONS_MAX {
             return Err(Refused::Loop(mbuf));
         }
         mbuf.count_injection();
         let owner = mbuf.owner();
         mbuf.set_owner(Owner::DATAPLANE);
-        if let Err(mut mbuf) = ifnet.injected(direction).push(mbuf) {
+        if let Err(mut mbuf) = push(mbuf) {
             mbuf.set_owner(owner);
             return Err(Refused::QueueFull(mbuf));
         }
-        self.nudge(ifnet.worker());
+        self.nudge(worker);
         Ok(())
     }
 
@@ -193,13 +203,7 @@ impl Shared {
     }
 
     /// Gives a packet to a worker, to go on at `target`.
-    fn hand_over(&self, target: Target, mut mbuf: Mbuf) -> Result<(), Refused> {
-        if mbuf.inject_depth() >= INJECTIONS_MAX {
-            return Err(Refused::Loop(mbuf));
-        }
-        mbuf.count_injection();
-        let owner = mbuf.owner();
-        mbuf.set_owner(Owner::DATAPLANE);
+    fn hand_over(&self, target: Target, mbuf: Mbuf) -> Result<(), Refused> {
         // Packets of one sender stay in order: each thread keeps to one worker.
         let worker = INJECT_TO.with(|to| match to.get() {
             Some(worker) => worker,
@@ -209,12 +213,8 @@ impl Shared {
                 worker
             }
         }) % self.workers.len();
-        if let Err((_, mut mbuf)) = self.tables.injected[worker].push((target, mbuf)) {
-            mbuf.set_owner(owner);
-            return Err(Refused::QueueFull(mbuf));
-        }
-        self.nudge(worker);
-        Ok(())
+        let queue = &self.tables.injected[worker];
+        self.take_over(worker, mbuf, |mbuf| queue.push((target, mbuf)).map_err(|(_, mbuf)| mbuf))
     }
 
     /// Wakes a worker that sleeps.

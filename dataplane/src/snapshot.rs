@@ -59,6 +59,33 @@ pub struct Attachment {
     pub hold: Hold,
 }
 
+impl Attachment {
+    /// Both directions, all protocols, no cookie, open on a panic.
+    pub fn new(
+        id: AttachId,
+        kind: String,
+        owner: Owner,
+        interface: IfIndex,
+        filter: Instance,
+        workers: usize,
+        hold: Hold,
+    ) -> Attachment {
+        Attachment {
+            id,
+            kind,
+            owner,
+            interface,
+            directions: Directions::BOTH,
+            protocol: None,
+            cookie: Cookie(0),
+            on_panic: OnPanic::Open,
+            filter,
+            stats: (0..workers).map(|_| CachePadded::new(FilterStats::default())).collect(),
+            hold,
+        }
+    }
+}
+
 /// An instance of one layer or the other.
 pub enum Instance {
     /// Attached to an interface.

@@ -1,12 +1,11 @@
 //! Tables for users: arrays of flat objects, the same for text and JSON.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 mod inet;
 
 use nke_filters::{DropClass, HoldKind, IpHook};
 use serde_json::{Value, json};
 
+use crate::caught::caught;
 use crate::manager::Manager;
 use crate::shared::Shared;
 use crate::snapshot::{Attachment, Instance};
@@ -133,7 +132,7 @@ fn directions(a: &Attachment) -> String {
 fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
     let sum = |f: fn(&crate::snapshot::FilterStats) -> u64| -> u64 { a.stats.iter().map(|s| f(s)).sum() };
     // An extension's code: a panic there must not end the control thread.
-    let figures = catch_unwind(AssertUnwindSafe(|| a.filter.figures())).unwrap_or_default();
+    let figures = caught(|| a.filter.figures()).unwrap_or_default();
     let figures: Vec<_> = figures.iter().map(|(name, n)| format!("{name}={n}")).collect();
     json!({
         "id": a.id.0,

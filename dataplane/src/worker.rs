@@ -13,10 +13,10 @@ use nke_filters::{Direction, DropReason, IfIndex, IfnetDriver, Removed, Requeue}
 use nke_mbuf::{BURST_MAX, Burst, Cache, Owner};
 
 use crate::drop::{DRIVER_FULL, HANDOVER_FULL, IF_DOWN, TX_FULL};
-use crate::inet::{InetWorker, Path, random_key};
+use crate::inet::{InetWorker, Path};
 use crate::mailbox::Mailbox;
 use crate::pfil::Hook;
-use crate::port::{Link, Queue};
+use crate::port::{Link, Moved, Queue};
 use crate::quiesce::Reader;
 use crate::shared::{Shared, never_wait_here};
 use crate::snapshot::Snapshot;
@@ -79,7 +79,7 @@ impl Worker {
     ) -> Worker {
         let cache = Cache::new(&shared.pool);
         let (burst, removed, requeue) = (Burst::new(), Removed::default(), Requeue::default());
-        let inet = InetWorker::new(shared.tables.clone(), &lanes, random_key());
+        let inet = InetWorker::new(shared.tables.clone(), &lanes, nke_filters::random_key());
         Worker {
             number,
             shared,
@@ -296,16 +296,16 @@ impl Path<'_> {
         if self.burst.is_empty() {
             return;
         }
-        let (packets, bytes) = self.burst.iter().fold((0, 0), |(n, b), m| (n + 1, b + m.len() as u64));
+        let before = Moved::of(self.burst);
         let selected = u64::MAX >> (64 - self.burst.len());
         let index = IfIndex(interface as u16);
         self.hook.extension(index, owner, self.burst, selected, |cx, batch| driver.output(cx, batch));
         self.burst.compact();
-        let (left, left_bytes) = self.burst.iter().fold((0, 0), |(n, b), m| (n + 1, b + m.len() as u64));
+        let left = Moved::of(self.burst);
         let counters = &self.hook.status.interfaces[interface];
-        counters.tx_packets.add(packets - left);
-        counters.tx_bytes.add(bytes - left_bytes);
-        if left > 0 {
+        counters.tx_packets.add(before.packets - left.packets);
+        counters.tx_bytes.add(before.bytes - left.bytes);
+        if left.packets > 0 {
             self.drop_burst(DRIVER_FULL);
         }
     }

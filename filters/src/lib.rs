@@ -35,6 +35,7 @@ mod kind;
 mod ledger;
 mod per_worker;
 mod protocol;
+mod random;
 mod requeue;
 mod swap;
 mod verdict;
@@ -55,6 +56,7 @@ pub use protocol::{
     DemuxDesc, IfProtocol, LinkDest, PROTOCOLS_MAX, Plumber, PreOutput, ProtocolFamily, ProtocolHandler,
     ProtocolSpec,
 };
+pub use random::random_key;
 pub use requeue::{INJECTIONS_MAX, REQUEUE_MAX, Requeue, Target};
 pub use swap::Swap;
 pub use verdict::{DropClass, DropReason, REASONS_MAX};

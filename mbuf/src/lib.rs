@@ -28,6 +28,7 @@ mod burst;
 mod cache;
 mod chain;
 mod freelist;
+pub mod hash;
 mod hdr;
 mod mbuf;
 mod mempool;

@@ -10,6 +10,7 @@ use super::mac::Mac;
 use super::route::dst4;
 use super::stage::{Path, places};
 use super::tables::Notice;
+use crate::caught::caught;
 use crate::drop::{IF_DOWN, NEIGHBOR_BAD, NEIGHBOR_EVENTS, NO_PROTOCOL, OTHER_HOST};
 
 /// Places of the burst by protocol.
@@ -108,8 +109,7 @@ impl Path<'_> {
         for place in 0..self.burst.len() {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
             mbuf.set_rcvif(input as u16);
-            let guarded = std::panic::AssertUnwindSafe(|| driver.demux(mbuf));
-            let outcome = match std::panic::catch_unwind(guarded).unwrap_or(Demux::Unknown) {
+            let outcome = match caught(|| driver.demux(mbuf)).unwrap_or(Demux::Unknown) {
                 Demux::Unknown => Err(NO_PROTOCOL),
                 Demux::Protocol(family, at) => match (family, link.protocol(family).map(|p| &p.handler)) {
                     (ProtocolFamily::INET, Some(Handler::Inet)) => {
@@ -159,9 +159,8 @@ impl Path<'_> {
                 if link.ethernet {
                     protocol.demux.contains(&nke_filters::DemuxDesc::EtherType(mbuf.ethertype()))
                 } else {
-                    let demux = || link.more.driver.as_ref().map(|d| d.demux(mbuf));
-                    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(demux));
-                    matches!(found, Ok(Some(Demux::Protocol(family, _))) if family == protocol.family)
+                    let found = caught(|| link.more.driver.as_ref().map(|d| d.demux(mbuf)));
+                    matches!(found, Some(Some(Demux::Protocol(family, _))) if family == protocol.family)
                 }
             });
             mine | u64::from(belongs) << place

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use nke_filters::{DemuxDesc, Hold, IfFlags, IfIndex, IfProtocol, IfnetDriver, ProtocolFamily};
+use nke_filters::{DemuxDesc, Hold, IfFlags, IfProtocol, IfnetDriver, ProtocolFamily};
 use nke_mbuf::Owner;
 
 use super::mac::Mac;
@@ -172,9 +172,6 @@ impl Link {
 pub(super) fn is_solicited_node(a: Ipv6Addr) -> bool {
     a.to_bits() >> 24 == 0xff02_0000_0000_0000_0000_0001_ff00_0000 >> 24
 }
-
-/// A number that no interface has.
-pub const NO_INTERFACE: u16 = IfIndex::NONE.0;
 
 #[cfg(test)]
 mod tests {

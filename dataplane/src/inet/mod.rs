@@ -33,9 +33,9 @@ mod tables;
 mod worker;
 
 pub use control::{Garbage, InKernel, Inet, InetError, NextHop, Port, Request, RouteChange, RouteTo, Send};
-pub use link::{Handler, Link, LinkMore, NO_INTERFACE, Plumbed, Takes};
+pub use link::{Handler, Link, LinkMore, Plumbed, Takes};
 pub use mac::Mac;
 pub use routes::{Net, Source};
 pub(crate) use stage::Path;
 pub use tables::{Settings, Tables};
-pub use worker::{InetWorker, random_key};
+pub use worker::InetWorker;

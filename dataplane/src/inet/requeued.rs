@@ -7,7 +7,9 @@ use nke_mbuf::{BURST_MAX, Mbuf};
 use super::check::ETHER_LEN;
 use super::link::Handler;
 use super::stage::Path;
+use crate::caught::caught;
 use crate::drop::{IF_DOWN, IP_BAD_HEADER, NEIGHBOR_UNRESOLVED, NO_PROTOCOL, NO_ROOM};
+use crate::port::Moved;
 
 /// Bursts taken up in one round: what extensions hand to each other cannot keep a worker from its queues.
 const BURSTS_PER_ROUND: usize = 64;
@@ -74,7 +76,7 @@ impl Path<'_> {
             return self.drop_burst(IF_DOWN);
         }
         let counters = &self.hook.status.interfaces[i];
-        let (packets, bytes) = self.burst.iter().fold((0, 0), |(n, b), m| (n + 1, b + m.len() as u64));
+        let Moved { packets, bytes } = Moved::of(self.burst);
         if packets == 0 {
             return;
         }
@@ -106,8 +108,7 @@ impl Path<'_> {
                 Some(Handler::Inet) => Ok(PreOutput::Frame(0x0800, dest)),
                 Some(Handler::Inet6) => Ok(PreOutput::Frame(0x86dd, dest)),
                 Some(Handler::Own(handler)) => {
-                    let call = std::panic::AssertUnwindSafe(|| handler.pre_output(mbuf, dest));
-                    Ok(std::panic::catch_unwind(call).unwrap_or(PreOutput::Unresolved))
+                    Ok(caught(|| handler.pre_output(mbuf, dest)).unwrap_or(PreOutput::Unresolved))
                 }
             };
             let framed = match (pre_output, &link.more.driver) {
@@ -117,8 +118,8 @@ impl Path<'_> {
                     ether_frame(mbuf, link.mac, ethertype, dest)
                 }
                 (Ok(PreOutput::Frame(_, dest)), Some(driver)) => {
-                    let call = std::panic::AssertUnwindSafe(|| driver.framer(mbuf, family, dest));
-                    std::panic::catch_unwind(call).unwrap_or(false).then_some(()).ok_or(NO_ROOM)
+                    let framed = caught(|| driver.framer(mbuf, family, dest)).unwrap_or(false);
+                    framed.then_some(()).ok_or(NO_ROOM)
                 }
                 (Ok(_), None) => Err(NO_PROTOCOL),
             };

@@ -1,7 +1,5 @@
 //! A burst on its way through a worker: the worker's parts, borrowed for one round.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use nke_filters::{
     AttachId, Direction, DropReason, Family, IfIndex, IpHook, LinkDest, ProtocolFamily, Refused, Target,
 };
@@ -10,6 +8,7 @@ use nke_mbuf::{Burst, Mbuf};
 use super::link::Link;
 use super::mac::Mac;
 use super::worker::InetWorker;
+use crate::caught::caught;
 use crate::drop::{HANDOVER_FULL, IF_DOWN, LOOPED, NO_ROOM};
 use crate::pfil::Hook;
 use crate::shared::Shared;
@@ -101,7 +100,7 @@ impl Path<'_> {
         };
         let framed = link.more.driver.as_ref().is_some_and(|driver| {
             let framer = || driver.framer(&mut mbuf, family, LinkDest::OtherEnd);
-            catch_unwind(AssertUnwindSafe(framer)).unwrap_or(false)
+            caught(framer).unwrap_or(false)
         });
         if framed { self.stage(mbuf, out) } else { self.drop(mbuf, NO_ROOM) }
     }

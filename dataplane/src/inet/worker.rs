@@ -97,9 +97,3 @@ impl InetWorker {
         injected.for_each(|(_, mbuf)| cache.free(mbuf));
     }
 }
-
-/// Two words nobody can guess, for keyed hashes.
-pub fn random_key() -> [u64; 2] {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    [0, 1].map(|_| RandomState::new().build_hasher().finish())
-}

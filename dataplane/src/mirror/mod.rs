@@ -36,10 +36,10 @@ pub use locals::Locals;
 pub use settings::warnings;
 pub use translate::{Port, Step, Translator};
 
+use crate::command::OwnedIoctl;
 use crate::control_handle::{Control, Ticket};
 use crate::fault::Fault;
 use crate::inet::{InKernel, InetError, Net, Request, RouteChange, RouteTo};
-use crate::manager::OwnedIoctl;
 use crate::netdev;
 
 /// Changes of routes in one request.

@@ -29,6 +29,13 @@ impl Moved {
         self.packets += 1;
         self.bytes += len as u64;
     }
+
+    /// All of a burst.
+    pub fn of(burst: &Burst) -> Moved {
+        let mut moved = Moved::default();
+        burst.iter().for_each(|mbuf| moved.add(mbuf.len()));
+        moved
+    }
 }
 
 /// Whether a queue can move packets.

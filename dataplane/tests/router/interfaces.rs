@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use nke_dataplane::command::OwnedIoctl;
 use nke_dataplane::control_handle::AttachSpec;
-use nke_dataplane::manager::OwnedIoctl;
 use nke_filters::*;
 use nke_mbuf::Mbuf;
 use nke_mbuf::wire::{Icmp, Ipv4, Ipv6};

@@ -1,7 +1,7 @@
 //! Virtual interfaces in a running router.
 
+use nke_dataplane::command::OwnedIoctl;
 use nke_dataplane::inet::Request;
-use nke_dataplane::manager::OwnedIoctl;
 use nke_filters::{ArgValue, Args, IfIndex, vif};
 use nke_mbuf::wire::{EtherAddr, Icmp, Ipv4};
 

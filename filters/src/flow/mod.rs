@@ -7,7 +7,6 @@
 //!   tick  ──▶ Flows::age: ends what timed out, so many records a second                         control thread
 //! ```
 //!
-//! * [`hash`]: the keyed hash, since strangers pick the keys.
 //! * [`record`]: one cache line for each flow, read by any number of workers while one changes it.
 //! * [`table`]: records in chains below one word for each bucket. All memory is there from the start.
 //! * [`state`]: what a flow is: its protocol, how far a TCP connection is, how long it may be silent.
@@ -15,7 +14,6 @@
 //! * [`packet`]: what of a packet makes the key.
 
 mod flows;
-pub(crate) mod hash;
 pub(crate) mod packet;
 pub(crate) mod record;
 pub(crate) mod state;

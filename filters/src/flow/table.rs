@@ -19,8 +19,10 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use super::hash::{KeyedHash, scale};
+use nke_mbuf::hash::{KeyedHash, scale};
+
 use super::record::{DYING, FREE, Found, Life, ORPHAN, Record};
+use crate::random_key;
 
 /// Tries for a bucket that another worker is changing.
 const TRIES: usize = 512;
@@ -60,7 +62,7 @@ impl<const W: usize, const S: usize> Table<W, S> {
         const { assert!(W * S <= 5 && S <= 2 && S > 0) };
         let buckets = capacity * S * 2;
         let table = Table {
-            hash: KeyedHash::random(),
+            hash: KeyedHash::new(random_key()),
             heads: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
             records: (0..capacity).map(|_| Record::new()).collect(),
             free: AtomicU64::new(0),
@@ -88,7 +90,7 @@ impl<const W: usize, const S: usize> Table<W, S> {
     /// Bucket of `key`, for [`Table::warm`] and [`Table::find_in`].
     #[inline(always)]
     pub(crate) fn bucket(&self, key: &[u64; W]) -> u32 {
-        scale(self.hash.words(key), self.heads.len()) as u32
+        scale(self.hash.words(*key), self.heads.len()) as u32
     }
 
     /// Brings what lookups in these buckets will read into the cache, all at once instead of one after the other.

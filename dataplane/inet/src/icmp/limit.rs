@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use crate::reass::hash::{KeyedHash, scale};
+use nke_mbuf::hash::{KeyedHash, scale};
 
 /// Rates and depths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,8 @@ use nke_mbuf::wire::EtherAddr;
 
 use super::action::State;
 use super::wheel::Links;
-use crate::reass::hash::{KeyedHash, scale};
 use crate::reass::list::{List, NONE};
+use nke_mbuf::hash::{KeyedHash, scale};
 
 /// Who goes first when room is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nke_mbuf::Mbuf;
 use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
 
-use super::hash::{KeyedHash, scale};
 use super::piece::fragment_header;
+use nke_mbuf::hash::{KeyedHash, scale};
 
 /// What fragments of one datagram share: RFC 791 section 3.2, RFC 8200 section 4.5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

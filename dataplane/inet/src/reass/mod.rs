@@ -19,7 +19,6 @@ mod finish;
 #[doc(hidden)]
 #[allow(missing_docs, clippy::missing_panics_doc)]
 pub mod harness;
-pub(crate) mod hash;
 mod key;
 pub(crate) mod list;
 mod outcome;
@@ -34,9 +33,9 @@ pub(crate) use finish::next_header_field;
 pub use key::{FragmentKey, Steering};
 pub use outcome::{DropReason, Outcome, Problem, Stats};
 
+use nke_mbuf::hash::{KeyedHash, scale};
 use nke_mbuf::{Cache, Mbuf};
 
-use hash::{KeyedHash, scale};
 use list::NONE;
 use piece::{Piece, Read};
 use table::{Added, Place, Table};

@@ -7,10 +7,10 @@
 //! With address-dependent filtering there is also a permit for each outside endpoint and remote address, which the
 //! sessions between the two hold in the same way.
 
+use nke_mbuf::hash::scale;
 use nke_mbuf::wire::Protocol;
 
 use super::args::{Config, Endpoint, Filtering};
-use crate::flow::hash::scale;
 use crate::flow::{Found, Table, TableError};
 
 /// Records beyond one for each session: for those in the making, and for orphans.
@@ -146,11 +146,11 @@ impl Mappings {
     /// nobody outside can foresee it (RFC 6056).
     fn candidates(&self, protocol: u8, inside: Endpoint) -> impl Iterator<Item = Endpoint> + '_ {
         let addresses = self.pool.len() as u32;
-        let hash = move |salt: u64| self.table.hash().words(&[key(protocol, inside)[0], salt]);
+        let hash = move |salt: u64| self.table.hash().words([key(protocol, inside)[0], salt]);
         let home = if addresses == 0 {
             0
         } else {
-            scale(self.table.hash().words(&[u64::from(inside.0)]), addresses as usize) as u32
+            scale(self.table.hash().words([u64::from(inside.0)]), addresses as usize) as u32
         };
         let (first, last) = self.ports;
         let count = u32::from(last - first) + 1;

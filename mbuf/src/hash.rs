@@ -1,19 +1,19 @@
-//! SipHash-1-3 over a few words (Aumasson and Bernstein, 2012): the tables here are filled by strangers, and a hash
-//! whose key they do not know is what keeps them from choosing the bucket.
+//! SipHash-1-3 over a few words (Aumasson and Bernstein, 2012), for tables keyed by what is in packets: strangers fill them,
+//! and a hash whose key they do not know is what keeps them from choosing the bucket.
 
 /// The keyed hash.
 #[derive(Clone, Copy)]
-pub(crate) struct KeyedHash([u64; 2]);
+pub struct KeyedHash([u64; 2]);
 
 impl KeyedHash {
     /// `key` is random, drawn once when the table is made.
-    pub(crate) const fn new(key: [u64; 2]) -> KeyedHash {
+    pub const fn new(key: [u64; 2]) -> KeyedHash {
         KeyedHash(key)
     }
 
     /// The hash of the words, as of their little-endian bytes.
-    #[inline]
-    pub(crate) fn words<const N: usize>(&self, words: [u64; N]) -> u64 {
+    #[inline(always)]
+    pub fn words<const N: usize>(&self, words: [u64; N]) -> u64 {
         let [k0, k1] = self.0;
         let mut v = [
             k0 ^ 0x736f_6d65_7073_6575,
@@ -34,8 +34,8 @@ impl KeyedHash {
 }
 
 /// A slot of `slots`, evenly, without a division: the high half of the product.
-#[inline]
-pub(crate) fn scale(hash: u64, slots: usize) -> usize {
+#[inline(always)]
+pub fn scale(hash: u64, slots: usize) -> usize {
     ((u128::from(hash) * slots as u128) >> 64) as usize
 }
 
