@@ -13,7 +13,7 @@ use nke_filters::{AttachEnv, AttachId, HoldKind, IfEvent, IfEventKind, IfIndex};
 use nke_mbuf::Owner;
 
 use crate::caught::guarded;
-use crate::command::{Command, Reply, answer};
+use crate::command::{COMMANDS_MAX, Command, Reply, answer};
 use crate::control_handle::{AttachSpec, Maker, Point};
 use crate::fault::{Fault, Holder};
 use crate::ifnet::IfState;
@@ -88,7 +88,7 @@ pub struct Manager {
     pub(crate) exchange: Option<Arc<Exchange>>,
     pub(crate) watchdog: Watchdog,
     next_tick: Instant,
-    stopping: bool,
+    pub(crate) stopping: bool,
     /// Workers that do not leave their filters are waited for so long when everything ends.
     patience: Duration,
     give_up: Option<Instant>,
@@ -144,6 +144,10 @@ impl Manager {
             self.run_inet();
             self.watch();
             self.tick();
+        }
+        // What was asked for while all ended is answered; filters among it were promised their last call.
+        for command in self.commands.clone().try_iter().take(COMMANDS_MAX) {
+            self.carry_out(command);
         }
         self.kinds.clear();
     }

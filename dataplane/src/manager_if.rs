@@ -42,9 +42,9 @@ impl Manager {
                 ifnet.map(|i| i.name())
             }
         };
-        let Some(place) = place.filter(|_| self.has_room()) else {
+        let Some(place) = place.filter(|_| self.has_room() && !self.stopping) else {
             eprintln!(
-                "nke: {name} ({id}) was not attached: its interface is gone, or the table of filters is full"
+                "nke: {name} ({id}) was not attached: its interface is gone, the table of filters is full, or all is ending"
             );
             // It was promised its last call.
             return guarded(|| filter.detached(interface, Cookie(0)));
@@ -58,7 +58,10 @@ impl Manager {
 
     /// An allocated interface becomes known.
     pub(crate) fn if_attach(&mut self, interface: IfIndex) {
-        let outcome = self.interfaces.attach(interface);
+        let outcome = match self.stopping {
+            false => self.interfaces.attach(interface),
+            true => Err(IfError::NotAttached),
+        };
         self.changed(interface, IfEventKind::Attached, outcome);
     }
 
@@ -145,6 +148,9 @@ impl Manager {
 
     /// Makes an interface of a registered kind, and attaches it.
     pub(crate) fn create(&mut self, kind: &str, name: String, args: &Args) -> Result<IfIndex, Fault> {
+        if self.stopping {
+            return Err(Fault::Ended);
+        }
         let shared = self.shared.clone();
         let registered = self.kinds.find(kind)?;
         let ifnet = registered.make_interface(&shared, name, args)?;

@@ -615,3 +615,33 @@ fn runts_and_junk_pass_the_filters_without_harm() {
     let account = bed.finish();
     assert_eq!(account.unwanted_drops, 0);
 }
+
+/// A filter that attaches another one when it hears that its interface goes.
+struct Successor(Arc<dyn Host>, Arc<AtomicU32>);
+
+struct Counted(Arc<AtomicU32>);
+
+impl InterfaceFilter for Counted {
+    fn detached(&self, _: IfIndex, _: Cookie) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl InterfaceFilter for Successor {
+    fn event(&self, event: &IfEvent) {
+        if event.kind == IfEventKind::Detaching {
+            let next = Box::new(Counted(self.1.clone()));
+            self.0.attach_filter(Owner(20), "successor", event.interface, next).unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_attaches_while_all_ends_has_its_last_call_all_the_same() {
+    let bed = Bed::new();
+    let last_calls = Arc::new(AtomicU32::new(0));
+    let host: Arc<dyn Host> = bed.runtime.shared().clone();
+    bed.attach(AttachSpec::instance("first", "a", Box::new(Successor(host, last_calls.clone()))));
+    bed.finish();
+    assert_eq!(last_calls.load(SeqCst), 1);
+}
