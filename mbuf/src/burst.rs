@@ -51,6 +51,18 @@ impl Burst {
         Ok(())
     }
 
+    /// The empty slots behind the packets.
+    #[inline(always)]
+    pub(crate) fn beyond(&mut self) -> &mut [Option<Mbuf>] {
+        &mut self.slots[self.len..]
+    }
+
+    /// Counts `n` packets in that were put into the first slots of [`Burst::beyond`].
+    #[inline(always)]
+    pub(crate) fn grow(&mut self, n: usize) {
+        self.len = (self.len + n).min(BURST_MAX);
+    }
+
     /// Takes the last packet.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Mbuf> {

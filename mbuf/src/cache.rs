@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use crate::burst::Burst;
+use crate::burst::{BURST_MAX, Burst};
 use crate::freelist::BUNDLE;
 use crate::hdr::{Device, Hdr, Owner};
 use crate::mbuf::{FrameAddr, Mbuf};
@@ -18,6 +18,9 @@ pub struct Cache {
     pool: Pool,
     /// The pool's inside, to tell its frames from another pool's at a glance.
     inner: *const PoolInner,
+    headroom: u16,
+    /// Bytes a fresh packet surely has room for.
+    room: usize,
     len: usize,
     slots: Box<[NonNull<Hdr>; CACHE_FRAMES]>,
 }
@@ -31,6 +34,8 @@ impl Cache {
         Cache {
             pool: pool.clone(),
             inner: std::ptr::from_ref(pool.inner()),
+            headroom: pool.inner().headroom(),
+            room: pool.inner().room(),
             len: 0,
             slots: Box::new([NonNull::dangling(); CACHE_FRAMES]),
         }
@@ -59,7 +64,36 @@ impl Cache {
         }
         self.len -= 1;
         // SAFETY: the cache held the frame, and gives it up by counting down.
-        Some(unsafe { Mbuf::fresh(self.slots[self.len]) })
+        Some(unsafe { Mbuf::fresh(self.slots[self.len], self.headroom) })
+    }
+
+    /// Adds up to `n` packets to `burst`, as many as there are room and frames for, stamped `timestamp`. `fill` writes each:
+    /// it gets all the room a fresh packet surely has, with old bytes in it, and says how many of them, from the first on, are
+    /// the packet. Returns how many were added.
+    #[inline(always)]
+    pub fn alloc_burst(
+        &mut self,
+        burst: &mut Burst,
+        n: usize,
+        timestamp: u64,
+        mut fill: impl FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        let n = n.min(burst.room());
+        while self.len < n && self.refill() {}
+        let n = n.min(self.len);
+        let (headroom, room) = (self.headroom, self.room);
+        // Counts in the end, and when `fill` panics.
+        let mut moved = Alloc { cache: self, burst, packets: 0 };
+        let from = moved.cache.len;
+        for (slot, hdr) in moved.burst.beyond().iter_mut().zip(moved.cache.slots[from - n..from].iter().rev())
+        {
+            // SAFETY: the cache held the frame, and gives it up when `moved` counts.
+            let mbuf = unsafe { Mbuf::filled(*hdr, headroom, room, timestamp, &mut fill) };
+            // The slot is empty: forgetting its old content spares a drop check.
+            std::mem::forget(slot.replace(mbuf));
+            moved.packets += 1;
+        }
+        n
     }
 
     /// Takes a packet back: its whole chain, its tags. One of another pool goes home to that.
@@ -79,10 +113,9 @@ impl Cache {
     }
 
     /// Takes a whole burst back.
+    #[inline]
     pub fn free_burst(&mut self, burst: &mut Burst) {
-        while let Some(mbuf) = burst.pop() {
-            self.free(mbuf);
-        }
+        burst.take_first(BURST_MAX, |mbuf| self.free(mbuf));
     }
 
     /// Lends a free frame to a device to receive into: the address of its first byte. `None` when pool and cache have
@@ -160,6 +193,21 @@ impl Cache {
         let keep = self.len.saturating_sub(BUNDLE);
         self.pool.inner().push(&self.slots[keep..self.len]);
         self.len = keep;
+    }
+}
+
+/// Packets on their way from a cache into a burst.
+struct Alloc<'a> {
+    cache: &'a mut Cache,
+    burst: &'a mut Burst,
+    packets: usize,
+}
+
+impl Drop for Alloc<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.cache.len -= self.packets;
+        self.burst.grow(self.packets);
     }
 }
 

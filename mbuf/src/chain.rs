@@ -114,9 +114,7 @@ impl Mbuf {
     pub fn narrow(&mut self, n: usize, len: usize) {
         let meta = self.meta_mut();
         if meta.next.is_none() && n + len <= usize::from(meta.data_len) {
-            meta.data_off += n as u16;
-            meta.data_len = len as u16;
-            meta.pkt_len = len as u32;
+            meta.set_window(meta.data_off + n as u16, len as u16, len as u32);
         } else {
             self.narrow_chain(n, len);
         }

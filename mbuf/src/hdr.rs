@@ -75,8 +75,9 @@ impl Flags {
 /// The part of a header that only the holder of the frame touches.
 ///
 /// Between uses `next` and `tag_frame` are `None` and `tag_len` is 0: release restores that, so that allocation
-/// need not write them.
+/// need not write the first two.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Meta {
     pub(crate) next: Option<NonNull<Hdr>>,
     pub(crate) tag_frame: Option<NonNull<Hdr>>,
@@ -89,6 +90,50 @@ pub(crate) struct Meta {
     pub(crate) ethertype: u16,
     pub(crate) tag_len: u8,
     pub(crate) inject_depth: u8,
+}
+
+impl Meta {
+    /// Sets the window in the frame and the length of the packet.
+    #[inline(always)]
+    pub(crate) fn set_window(&mut self, data_off: u16, data_len: u16, pkt_len: u32) {
+        *self.window() = Window { pkt_len, data_off, data_len }.word();
+    }
+
+    /// Grows the window by `n` bytes at the front, which are there.
+    #[inline(always)]
+    pub(crate) fn grow_front(&mut self, n: u16) {
+        let grown = Window { pkt_len: n.into(), data_off: 0, data_len: n };
+        let moved = Window { pkt_len: 0, data_off: n, data_len: 0 };
+        // No field runs over into the next one.
+        let window = self.window();
+        *window = window.wrapping_add(grown.word()).wrapping_sub(moved.word());
+    }
+
+    #[inline(always)]
+    fn window(&mut self) -> &mut u64 {
+        const AT: usize = std::mem::offset_of!(Meta, pkt_len);
+        const _: () = assert!(AT.is_multiple_of(8) && std::mem::offset_of!(Meta, data_len) == AT + 6);
+        // SAFETY: the three fields are the aligned eight bytes at `AT`; any value of theirs is one of a word, and the other
+        // way round. The borrow of all of `self` keeps others away.
+        unsafe { &mut *std::ptr::from_mut(self).byte_add(AT).cast() }
+    }
+}
+
+/// `pkt_len`, `data_off` and `data_len` of [`Meta`], to be written by one store: what a packet costs on its way through the
+/// layers is, to a good part, the number of stores.
+#[repr(C)]
+struct Window {
+    pkt_len: u32,
+    data_off: u16,
+    data_len: u16,
+}
+
+impl Window {
+    #[inline(always)]
+    fn word(self) -> u64 {
+        // SAFETY: both are eight plain bytes.
+        unsafe { std::mem::transmute(self) }
+    }
 }
 
 /// Bytes for tags beside the frame; more than that go into a frame of their own.

@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::hdr::{Device, Flags, Hdr, Meta, Owner};
-use crate::mempool::Pool;
+use crate::mempool::{Pool, colour};
 
 /// Address of a byte in a pool's region, as AF_XDP descriptors carry it: offset from the region's first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,16 +32,38 @@ impl Mbuf {
     /// An empty packet in a frame just taken from the free list or a cache.
     ///
     /// # Safety
-    /// Nobody else holds the frame.
+    /// Nobody else holds the frame, and `headroom` is its pool's.
     #[inline(always)]
-    pub(crate) unsafe fn fresh(hdr: NonNull<Hdr>) -> Mbuf {
+    pub(crate) unsafe fn fresh(hdr: NonNull<Hdr>, headroom: u16) -> Mbuf {
         // SAFETY: a header lives as long as its pool, which lives as long as a frame is out.
-        let h = unsafe { hdr.as_ref() };
-        h.set_owner(Owner::DATAPLANE);
+        unsafe { hdr.as_ref() }.set_owner(Owner::DATAPLANE);
         let mut mbuf = Mbuf(hdr);
-        // SAFETY: the pool outlives the frame.
-        let data_off = unsafe { &*h.pool }.fresh_offset(h);
-        mbuf.reset(data_off, 0);
+        mbuf.reset(headroom + colour(hdr), 0);
+        mbuf
+    }
+
+    /// A packet in a frame as for [`Mbuf::fresh`], stamped `timestamp`, which `fill` writes: it gets the `room` bytes there are
+    /// and says how many of them are the packet.
+    ///
+    /// # Safety
+    /// As for [`Mbuf::fresh`], and there are `room` bytes in the frame behind headroom and every start offset.
+    #[inline(always)]
+    pub(crate) unsafe fn filled(
+        hdr: NonNull<Hdr>,
+        headroom: u16,
+        room: usize,
+        timestamp: u64,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Mbuf {
+        let at = headroom + colour(hdr);
+        // SAFETY: the frame is the caller's, and `at` and `room` stay inside of it.
+        let data = unsafe { std::slice::from_raw_parts_mut(hdr.as_ref().base.as_ptr().add(at.into()), room) };
+        let len = fill(data).min(room) as u16;
+        // SAFETY: a header lives as long as its pool, which lives as long as a frame is out.
+        unsafe { hdr.as_ref() }.set_owner(Owner::DATAPLANE);
+        let mut mbuf = Mbuf(hdr);
+        mbuf.reset(at, len);
+        mbuf.set_timestamp(timestamp);
         mbuf
     }
 
@@ -83,14 +105,14 @@ impl Mbuf {
     #[inline(always)]
     fn reset(&mut self, data_off: u16, len: u16) {
         let meta = self.meta_mut();
-        meta.data_off = data_off;
-        meta.data_len = len;
-        meta.pkt_len = u32::from(len);
+        meta.set_window(data_off, len, u32::from(len));
+        meta.timestamp = 0;
+        // One word.
         meta.rcvif = 0;
         meta.flags = Flags(0);
         meta.ethertype = 0;
+        meta.tag_len = 0;
         meta.inject_depth = 0;
-        meta.timestamp = 0;
     }
 
     #[inline(always)]
@@ -191,10 +213,7 @@ impl Mbuf {
     #[inline(always)]
     pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         let at = self.headroom().checked_sub(n)?;
-        let meta = self.meta_mut();
-        meta.data_off = at as u16;
-        meta.data_len += n as u16;
-        meta.pkt_len += n as u32;
+        self.meta_mut().grow_front(n as u16);
         // SAFETY: the `n` bytes from `at` on were headroom a moment ago: inside the frame, which is ours.
         Some(unsafe { std::slice::from_raw_parts_mut(self.hdr().base.as_ptr().add(at), n) })
     }
@@ -207,10 +226,10 @@ impl Mbuf {
             return None;
         }
         let meta = self.meta_mut();
-        let at = usize::from(meta.data_len);
-        meta.data_len += n as u16;
-        meta.pkt_len += n as u32;
-        Some(&mut self.data_mut()[at..])
+        let end = usize::from(meta.data_off) + usize::from(meta.data_len);
+        meta.set_window(meta.data_off, meta.data_len + n as u16, meta.pkt_len + n as u32);
+        // SAFETY: the `n` bytes from `end` on were tailroom a moment ago: inside the frame, which is ours.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.hdr().base.as_ptr().add(end), n) })
     }
 
     /// Index of the interface the packet came in by.

@@ -323,3 +323,55 @@ fn many_packets_are_chained_in_one_walk() {
     drop(cache);
     all_home(&pool);
 }
+
+#[test]
+fn a_burst_is_made_as_it_is_filled() {
+    let pool = pool(80);
+    let mut cache = Cache::new(&pool);
+    let mut burst = Burst::new();
+    let mut n = 0;
+    let mut fill = |room: &mut [u8]| {
+        n += 1;
+        room[..n].fill(n as u8);
+        n
+    };
+    assert_eq!(cache.alloc_burst(&mut burst, 3, 7, &mut fill), 3);
+    assert_eq!(cache.alloc_burst(&mut burst, 100, 8, &mut fill), 61, "a burst has 64 places");
+    for (i, mbuf) in burst.iter().enumerate() {
+        assert_eq!((mbuf.data(), mbuf.len()), (&vec![i as u8 + 1; i + 1][..], i + 1));
+        assert_eq!((mbuf.timestamp(), mbuf.rcvif(), mbuf.flags().0), (if i < 3 { 7 } else { 8 }, 0, 0));
+        assert!(mbuf.headroom() >= 128);
+    }
+    let mut more = Burst::new();
+    assert_eq!(cache.alloc_burst(&mut more, 64, 0, |_| usize::MAX), 16, "there are 80 frames");
+    assert!(
+        more.iter().all(|mbuf| mbuf.len() > 1514 && mbuf.headroom() + mbuf.len() <= 2048),
+        "cut to the room"
+    );
+    cache.free_burst(&mut burst);
+    cache.free_burst(&mut more);
+    all_home(&pool);
+}
+
+#[test]
+fn a_fill_that_panics_leaves_what_was_made_before() {
+    let pool = pool(64);
+    let mut cache = Cache::new(&pool);
+    let mut burst = Burst::new();
+    let mut left = 5;
+    let panicking = std::panic::AssertUnwindSafe(|| {
+        cache.alloc_burst(&mut burst, 64, 0, |_| {
+            left -= 1;
+            assert_ne!(left, 0, "that is what the test is about");
+            60
+        })
+    });
+    assert!(std::panic::catch_unwind(panicking).is_err());
+    assert_eq!(burst.len(), 4);
+    assert_eq!(pool.census().of(Owner::DATAPLANE), 4);
+    let held: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
+    assert_eq!(held.len(), 60, "no frame is in two places, and none is lost");
+    drop(held);
+    cache.free_burst(&mut burst);
+    all_home(&pool);
+}

@@ -10,6 +10,7 @@ use super::mac::Mac;
 use super::route::dst4;
 use super::stage::{Path, places};
 use super::tables::Notice;
+use super::worker::InetWorker;
 use crate::caught::caught;
 use crate::drop::{IF_DOWN, NEIGHBOR_BAD, NEIGHBOR_EVENTS, NO_PROTOCOL, OTHER_HOST};
 
@@ -62,26 +63,35 @@ impl Path<'_> {
     /// Sorts the burst by protocol, and drops what is not for us or does not hold.
     #[inline]
     fn demux_ethernet(&mut self, input: usize, link: &Link) -> Demuxed {
-        let mut found = Demuxed::default();
-        let mut others = 0;
-        let takes_v4 = link.takes.has(Takes::INET);
-        let to4 = self.inet.to4.iter_mut();
-        for ((place, slot), to) in self.burst.slots_mut().iter_mut().enumerate().zip(to4) {
-            if let Some(mbuf) = slot {
-                mbuf.set_rcvif(input as u16);
-            }
-            match slot.as_mut().filter(|_| takes_v4).and_then(|mbuf| plain_v4(mbuf, link.mac)) {
-                Some(destination) => {
-                    *to = destination;
-                    found.v4 |= 1 << place;
-                }
-                None => others |= 1 << place,
-            }
-        }
+        let (v4, others) = self.find_plain_v4(input, link);
+        let mut found = Demuxed { v4, ..Demuxed::default() };
         if others != 0 {
             self.demux_others(link, others, &mut found);
         }
         found
+    }
+
+    /// The places of plain IPv4 for us, checked and with their destinations noted; and all other places.
+    #[inline(always)]
+    fn find_plain_v4(&mut self, input: usize, link: &Link) -> (u64, u64) {
+        let InetWorker { tables, to4, .. } = &mut *self.inet;
+        let (prefetch, us) = (tables.fib4().prefetches4(), link.mac);
+        let takes_v4 = link.takes.has(Takes::INET);
+        let (mut v4, mut others) = (0, 0);
+        for ((place, slot), to) in self.burst.slots_mut().iter_mut().enumerate().zip(to4) {
+            if let Some(mbuf) = slot {
+                mbuf.set_rcvif(input as u16);
+            }
+            match slot.as_mut().filter(|_| takes_v4).and_then(|mbuf| plain_v4(mbuf, us)) {
+                Some(destination) => {
+                    prefetch(destination);
+                    *to = destination;
+                    v4 |= 1 << place;
+                }
+                None => others |= 1 << place,
+            }
+        }
+        (v4, others)
     }
 
     /// Frames that are not plain IPv4 for us.
@@ -90,7 +100,8 @@ impl Path<'_> {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
             match classify(mbuf, link) {
                 Ok(IPV4) => {
-                    self.inet.to4[place] = dst4(mbuf).to_bits();
+                    let to = dst4(mbuf).to_bits();
+                    self.inet.to4[place] = to;
                     found.v4 |= 1 << place;
                 }
                 Ok(IPV6) => found.v6 |= 1 << place,

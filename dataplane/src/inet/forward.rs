@@ -8,28 +8,29 @@ use super::stage::{Path, places};
 use crate::drop::{HOPS_EXHAUSTED, IP_MARTIAN};
 
 /// What keeps a packet from being forwarded.
-enum Stop {
+pub(super) enum Stop {
     Hops,
     Martian,
 }
 
 impl Path<'_> {
-    /// Forwards the packets at the places of `mask` on their ways.
-    #[inline]
-    pub(super) fn forward(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
+    /// Takes a hop off the packets at the places of `mask`; returns those that had one left. The others are dropped and answered.
+    pub(super) fn take_hop(&mut self, family: Family, mask: u64) -> u64 {
         let mut left = mask;
         for place in places(mask) {
             let Some(mbuf) = &mut self.burst.slots_mut()[place] else { continue };
-            let outcome = match family {
-                Family::V4 => hop_v4(mbuf),
-                Family::V6 => hop_v6(mbuf),
-            };
-            if let Err(stop) = outcome {
+            if let Err(stop) = hop(family, mbuf) {
                 left &= !(1 << place);
                 self.stopped(family, place, stop);
             }
         }
-        left = self.filters(family, IpHook::Forward, left, after);
+        left
+    }
+
+    /// Forwards the packets at the places of `mask`, which have a hop less already, on their ways.
+    #[inline]
+    pub(super) fn forward(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
+        let left = self.filters(family, IpHook::Forward, mask, after);
         self.hook.status.inet.forwarded.add(u64::from(left.count_ones()));
         self.ip_output(family, left, None);
     }
@@ -50,6 +51,15 @@ impl Path<'_> {
     }
 }
 
+/// Takes one hop off a packet; does nothing to one that stops here.
+#[inline(always)]
+pub(super) fn hop(family: Family, mbuf: &mut Mbuf) -> Result<(), Stop> {
+    match family {
+        Family::V4 => hop_v4(mbuf),
+        Family::V6 => hop_v6(mbuf),
+    }
+}
+
 /// Frames to a link's group do not carry packets for one host elsewhere (RFC 1122 section 3.3.6).
 const GROUPS: u16 = Flags::BCAST.0 | Flags::MCAST.0;
 
@@ -63,12 +73,12 @@ fn hop_v4(mbuf: &mut Mbuf) -> Result<(), Stop> {
     if header[8] <= 1 {
         return Err(Stop::Hops);
     }
-    header[8] -= 1;
     // The word with the time to live in its high byte is 0x100 less, so the checksum is 0x100 more, with the carry
-    // brought round.
+    // brought round. One store for both.
     let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x100;
-    let sum = (sum + (sum >> 16)) as u16;
-    [header[10], header[11]] = sum.to_be_bytes();
+    let [high, low] = ((sum + (sum >> 16)) as u16).to_be_bytes();
+    let changed = [header[8] - 1, header[9], high, low];
+    header[8..12].copy_from_slice(&u32::from_ne_bytes(changed).to_ne_bytes());
     Ok(())
 }
 

@@ -62,7 +62,8 @@ impl Path<'_> {
     #[inline]
     fn frame_in_place(&mut self, family: Family, mask: u64) -> (u64, u16) {
         let inet = &*self.inet;
-        let adjacency = |place: usize| inet.way_of[place].via().and_then(|id| inet.tables.adjacency(id));
+        let adjacencies = inet.tables.adjacencies();
+        let adjacency = |place: usize| inet.way_of[place].via().and_then(&adjacencies);
         let first = places(mask).next().and_then(adjacency);
         let Some(out) = first.map(|adjacency| adjacency.out) else { return (0, 0) };
         let Some(link) = self.snapshot.links.get(usize::from(out)).filter(|link| link.ethernet) else {

@@ -7,8 +7,10 @@ use nke_inet::fib::Found;
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{BURST_MAX, Mbuf};
 
+use super::forward::hop;
 use super::stage::{Path, places};
 use super::tables::Way;
+use super::worker::InetWorker;
 use crate::drop::{BLACKHOLE, NO_ROUTE, NOT_MEMBER, PROHIBITED};
 
 /// Destination of an IPv4 packet, whose header is contiguous.
@@ -49,9 +51,12 @@ impl Path<'_> {
     /// Notes where the IPv4 packets at the places of `mask` go to, for [`Path::ip_noted`].
     #[cold]
     pub(super) fn note_destinations(&mut self, mask: u64) {
+        let prefetch = self.inet.tables.fib4().prefetches4();
         for place in places(mask) {
             if let Some(mbuf) = &self.burst.slots()[place] {
-                self.inet.to4[place] = dst4(mbuf).to_bits();
+                let to = dst4(mbuf).to_bits();
+                prefetch(to);
+                self.inet.to4[place] = to;
             }
         }
     }
@@ -86,26 +91,41 @@ impl Path<'_> {
     /// Looks the noted destinations up and sends each packet on its way.
     #[inline]
     fn routed_noted(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
-        match family {
-            Family::V4 => {
-                // Places between them are looked up as well, in vain: that costs less than to leave them out.
-                let end = 64 - mask.leading_zeros() as usize;
-                let inet = &mut *self.inet;
-                inet.tables.lookup4(&inet.to4[..end], &mut inet.way_of[..end]);
+        if family == Family::V6 {
+            self.lookup6(mask);
+        }
+        let mut forward = self.via_neighbors(family, mask);
+        if forward != mask {
+            let (local, others) = self.other_ways(family, mask & !forward);
+            if local != 0 {
+                self.local(family, local, after);
             }
-            Family::V6 => self.lookup6(mask),
-        }
-        let mut forward = 0;
-        for place in places(mask) {
-            forward |= u64::from(self.inet.way_of[place].via().is_some()) << place;
-        }
-        let local = if forward == mask { 0 } else { self.other_ways(family, mask & !forward, &mut forward) };
-        if local != 0 {
-            self.local(family, local, after);
+            forward |= self.take_hop(family, others);
         }
         if forward != 0 {
             self.forward(family, forward, after);
         }
+    }
+
+    /// The nearly only case: takes a hop off packets that a neighbour is the way of, and that have one left. Returns their
+    /// places; nothing was done to the others, but that their ways are noted.
+    #[inline(always)]
+    fn via_neighbors(&mut self, family: Family, mask: u64) -> u64 {
+        let InetWorker { tables, to4, way_of, .. } = &mut *self.inet;
+        let (lookup, slots) = (tables.fib4().lookups4(), self.burst.slots_mut());
+        let mut forward = 0;
+        for place in places(mask) {
+            if family == Family::V4 {
+                way_of[place] = lookup(to4[place]);
+            }
+            if way_of[place].via().is_some()
+                && let Some(mbuf) = &mut slots[place]
+                && hop(family, mbuf).is_ok()
+            {
+                forward |= 1 << place;
+            }
+        }
+        forward
     }
 
     fn lookup6(&mut self, mask: u64) {
@@ -122,11 +142,11 @@ impl Path<'_> {
         }
     }
 
-    /// Ways other than by one neighbour. Packets that go nowhere are dropped and answered. Returns the places of packets for
-    /// this host, and adds those for others to `forward`.
+    /// Everything else. Packets that go nowhere are dropped and answered. Returns the places of packets for this host, and of
+    /// those for others, which have all their hops yet.
     #[cold]
-    fn other_ways(&mut self, family: Family, mask: u64, forward: &mut u64) -> u64 {
-        let mut local = 0;
+    fn other_ways(&mut self, family: Family, mask: u64) -> (u64, u64) {
+        let (mut local, mut forward) = (0, 0);
         for place in places(mask) {
             let mut way = self.inet.way_of[place].way();
             if let Way::Several(group) = way {
@@ -137,13 +157,13 @@ impl Path<'_> {
                 self.inet.way_of[place] = way.into();
             }
             match way {
-                Way::Via(_) | Way::Link(_) => *forward |= 1 << place,
+                Way::Via(_) | Way::Link(_) => forward |= 1 << place,
                 Way::Local => local |= 1 << place,
                 _ if self.is_group(family, place) => local |= 1 << place,
                 other => self.nowhere(family, place, other),
             }
         }
-        local
+        (local, forward)
     }
 
     /// The way to one destination, for a packet that is made here.

@@ -209,7 +209,7 @@ mod tests {
     fn the_best_source_wins_and_the_next_one_follows() {
         let mut routes = Routes::new(8, 8);
         let host = Net::host("192.0.2.1".parse().unwrap());
-        let look = |routes: &Routes| routes.tries().0.lookup4(0xc000_0201);
+        let look = |routes: &Routes| routes.tries().0.lookup4(0xc000_0201).way();
         routes.set(Net::of(host.address, 24), Source::Connected, Some(Way::Link(1))).unwrap();
         assert_eq!(look(&routes), Way::Link(1));
         routes.set(host, Source::Neighbor, Some(Way::Via(7))).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     fn a_route_to_one_address_on_a_link_gives_way_to_its_neighbor() {
         let mut routes = Routes::new(8, 8);
         let host = Net::host("192.0.2.1".parse().unwrap());
-        let look = |routes: &Routes| routes.tries().0.lookup4(0xc000_0201);
+        let look = |routes: &Routes| routes.tries().0.lookup4(0xc000_0201).way();
         routes.set(host, Source::Route, Some(Way::Link(1))).unwrap();
         routes.set(host, Source::Neighbor, Some(Way::Via(7))).unwrap();
         assert_eq!(look(&routes), Way::Via(7));

@@ -132,10 +132,10 @@ impl Tables {
         }
     }
 
-    /// The ways of IPv4 destinations.
+    /// IPv4 routes.
     #[inline(always)]
-    pub(super) fn lookup4(&self, destinations: &[u32], found: &mut [Found]) {
-        self.fib4.lookup4_burst(destinations, found);
+    pub(super) fn fib4(&self) -> &Trie {
+        &self.fib4
     }
 
     /// The ways of IPv6 destinations.
@@ -147,7 +147,7 @@ impl Tables {
     /// The way of one destination.
     pub(super) fn lookup(&self, destination: IpAddr) -> Way {
         match destination {
-            IpAddr::V4(a) => self.fib4.lookup4(a.to_bits()),
+            IpAddr::V4(a) => self.fib4.lookup4(a.to_bits()).way(),
             IpAddr::V6(a) => self.fib6.lookup6(a.to_bits()),
         }
     }
@@ -166,8 +166,17 @@ impl Tables {
     /// Where packets by this neighbour go; `None` while that is not known.
     #[inline(always)]
     pub(super) fn adjacency(&self, id: u32) -> Option<Adjacency> {
-        let word = self.neighbors.get(id as usize)?.adjacency.load(Ordering::Acquire);
-        (word != 0).then(|| Adjacency { mac: Mac::from_bits(word), out: (word >> 48) as u16 })
+        self.adjacencies()(id)
+    }
+
+    /// As [`Tables::adjacency`], for one after the other, with what they have in common done once.
+    #[inline(always)]
+    pub(super) fn adjacencies(&self) -> impl Fn(u32) -> Option<Adjacency> {
+        let neighbors = &*self.neighbors;
+        |id| {
+            let word = neighbors.get(id as usize)?.adjacency.load(Ordering::Acquire);
+            (word != 0).then(|| Adjacency { mac: Mac::from_bits(word), out: (word >> 48) as u16 })
+        }
     }
 
     /// Interface and address of a neighbour.

@@ -21,7 +21,6 @@ pub struct FrameSet {
     bytes: Box<[u8]>,
     stride: usize,
     len: usize,
-    count: usize,
 }
 
 /// Slots are a multiple of this, so that short frames are copied by a fixed number of wide moves.
@@ -47,12 +46,7 @@ impl FrameSet {
         for (flow, slot) in bytes.chunks_exact_mut(stride).enumerate() {
             make(&mut slot[..len], flow as u32);
         }
-        FrameSet { bytes, stride, len, count }
-    }
-
-    #[inline(always)]
-    fn slot(&self, i: usize) -> &[u8] {
-        &self.bytes[i * self.stride..(i + 1) * self.stride]
+        FrameSet { bytes, stride, len }
     }
 }
 
@@ -74,6 +68,7 @@ impl SourceControl {
 /// A source of packets.
 pub struct Source {
     frames: FrameSet,
+    /// Where in their bytes the next one begins.
     next: usize,
     control: Arc<SourceControl>,
     /// Stamps packets with nanoseconds since this moment.
@@ -126,32 +121,29 @@ impl Source {
 impl Queue for Source {
     #[inline]
     fn rx(&mut self, burst: &mut Burst, max: usize, cache: &mut Cache, _: &Drops) -> Moved {
-        let mut moved = Moved::default();
         if self.control.stop.load(Ordering::Relaxed) {
-            return moved;
+            return Moved::default();
         }
         let max = self.due(max);
         let now = if self.stamp { self.clock.elapsed().as_nanos() as u64 } else { 0 };
-        for _ in 0..max.min(burst.room()) {
-            let Some(mut mbuf) = cache.alloc() else { break };
-            let slot = self.frames.slot(self.next);
-            self.next += 1;
-            if self.next == self.frames.count {
-                self.next = 0;
-            }
-            let Some(data) = mbuf.append(slot.len()) else { break };
-            if let (Some(to), Some(from)) = (data.first_chunk_mut(), slot.first_chunk::<SLOT_BYTES>()) {
+        let FrameSet { bytes, stride, len } = &self.frames;
+        let (bytes, stride, len) = (&**bytes, *stride, *len);
+        let mut next = self.next;
+        let made = cache.alloc_burst(burst, max, now, |room| {
+            let slot = &bytes[next..next + stride];
+            next = if next + stride == bytes.len() { 0 } else { next + stride };
+            // A packet is cut to the room in a frame.
+            if let (Some(to), Some(from)) = (room.first_chunk_mut(), slot.first_chunk::<SLOT_BYTES>()) {
                 *to = *from;
             }
-            if data.len() > SLOT_BYTES {
-                data[SLOT_BYTES..].copy_from_slice(&slot[SLOT_BYTES..]);
+            if stride > SLOT_BYTES {
+                let end = stride.min(room.len());
+                room[SLOT_BYTES..end].copy_from_slice(&slot[SLOT_BYTES..end]);
             }
-            mbuf.narrow(0, self.frames.len);
-            mbuf.set_timestamp(now);
-            moved.add(self.frames.len);
-            let full = burst.push(mbuf);
-            debug_assert!(full.is_ok(), "not more than the burst has room for");
-        }
+            len
+        });
+        self.next = next;
+        let moved = Moved { packets: made as u64, bytes: (made * len) as u64 };
         self.control.offered.add(moved.packets);
         moved
     }
@@ -174,11 +166,8 @@ impl Queue for Source {
 }
 
 fn swallow(burst: &mut Burst, cache: &mut Cache) -> Moved {
-    let mut moved = Moved::default();
-    while let Some(mbuf) = burst.pop() {
-        moved.add(mbuf.len());
-        cache.free(mbuf);
-    }
+    let moved = Moved::of(burst);
+    cache.free_burst(burst);
     moved
 }
 

@@ -44,6 +44,17 @@ impl Words {
     }
 }
 
+/// Asks the processor to fetch a word, so that a later read does not wait. A hint.
+#[inline(always)]
+pub(super) fn prefetch(words: &[AtomicU32], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, so that any address will do; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(words.as_ptr().wrapping_add(index).cast());
+    }
+}
+
 impl Deref for Words {
     type Target = [AtomicU32];
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use super::memory::Words;
+use super::memory::{Words, prefetch};
 use super::way::{Found, WAY_BITS, Way};
 
 /// Bits of the root's index.
@@ -84,34 +84,30 @@ impl Trie {
         }
     }
 
-    /// The way of an IPv4 address.
-    #[inline(always)]
-    pub fn lookup4(&self, address: u32) -> Way {
-        self.end4(Entry(self.root[root_of(address)].load(Acquire)), address).way()
+    /// What is found for an IPv4 address.
+    pub fn lookup4(&self, address: u32) -> Found {
+        self.lookups4()(address)
     }
 
+    /// Lookups of IPv4 addresses, one after the other: as [`Trie::lookup4`], with what they have in common done once.
     #[inline(always)]
-    fn end4(&self, entry: Entry, address: u32) -> Entry {
-        match entry.to_node() {
-            None => entry,
-            Some(node) => {
-                Entry(self.nodes[node as usize * NODE_LEN + (address & 0xff) as usize].load(Acquire))
-            }
+    pub fn lookups4(&self) -> impl Fn(u32) -> Found {
+        let (root, nodes) = (&*self.root, &*self.nodes);
+        |address| {
+            let entry = Entry(root[root_of(address)].load(Acquire));
+            Found(match entry.to_node() {
+                None => entry.0,
+                Some(node) => nodes[node as usize * NODE_LEN + (address & 0xff) as usize].load(Acquire),
+            })
         }
     }
 
-    /// The ways of several IPv4 addresses, in `found` at the same places. The loads of the root are independent of each
-    /// other, so that their misses overlap; then the nodes'.
-    #[inline]
-    pub fn lookup4_burst(&self, addresses: &[u32], found: &mut [Found]) {
-        for (found, address) in found.iter_mut().zip(addresses) {
-            *found = Found(self.root[root_of(*address)].load(Acquire));
-        }
-        for (found, address) in found.iter_mut().zip(addresses) {
-            if Entry(found.0).to_node().is_some() {
-                *found = Found(self.end4(Entry(found.0), *address).0);
-            }
-        }
+    /// Asks the processor to fetch what a lookup of an IPv4 address reads first: when all of a burst's are asked for before
+    /// the first is looked up, their misses overlap. A hint.
+    #[inline(always)]
+    pub fn prefetches4(&self) -> impl Fn(u32) {
+        let root = &*self.root;
+        |address| prefetch(root, root_of(address))
     }
 
     /// The way of an IPv6 address, or of any that is written from the left of the word.
