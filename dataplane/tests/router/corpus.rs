@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use nke_dataplane::inet::RouteTo;
+use nke_dataplane::pcapfile::{PcapError, Reader};
 use nke_mbuf::Flags;
 
 use crate::bed::*;
@@ -194,4 +195,66 @@ fn a_hundred_thousand_spoilt_frames_are_all_accounted_for() {
         frame
     });
     replay(2, frames);
+}
+
+/// The Ethernet frames of all captures in a folder, and how many files there are, of which some are of other links.
+fn captured(folder: &Path) -> (Vec<Vec<u8>>, usize, usize) {
+    let (mut frames, mut files, mut others) = (Vec::new(), 0, 0);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "pcap" || e == "pcapng")) {
+        files += 1;
+        let Ok(mut reader) = Reader::open(path) else { continue };
+        loop {
+            match reader.next_record() {
+                Ok(Some(record)) => frames.push(record.data),
+                Ok(None) => break,
+                // Files are damaged on purpose, too: what came before counts.
+                Err(e) => {
+                    others += usize::from(matches!(e, PcapError::LinkType(_)));
+                    break;
+                }
+            }
+        }
+    }
+    (frames, files, others)
+}
+
+/// Captures that made other programs fall over: `NKE_CAPTURES` names a folder of them. Each frame goes through the router as it
+/// is, then addressed to it, then with its IPv4 header made to fit as well.
+#[test]
+fn captures_are_all_accounted_for() {
+    let Some(folder) = std::env::var_os("NKE_CAPTURES") else {
+        println!("skipped: NKE_CAPTURES names no folder of capture files");
+        return;
+    };
+    let (frames, files, others) = captured(Path::new(&folder));
+    println!("{} frames of {files} files; {others} files are not Ethernet's", frames.len());
+    assert!(!frames.is_empty(), "no Ethernet capture in {folder:?}");
+    let addressed = |mut frame: Vec<u8>| {
+        if frame.len() >= 6 {
+            frame[..6].copy_from_slice(&MAC[0].0);
+        }
+        frame
+    };
+    let mended = move |frame| {
+        let mut frame = addressed(frame);
+        if frame.len() >= 34 && frame[12..14] == [8, 0] {
+            let there = (frame.len() - 14) as u16;
+            frame[14] = 0x40 | (frame[14] & 15).max(5);
+            frame[16..18].copy_from_slice(&there.to_be_bytes());
+            frame[22] = frame[22].max(2);
+            fix_ipv4(&mut frame[14..]);
+        }
+        frame
+    };
+    let all: Vec<_> = frames
+        .iter()
+        .cloned()
+        .chain(frames.iter().cloned().map(addressed))
+        .chain(frames.iter().cloned().map(mended))
+        .collect();
+    for workers in [1, 2] {
+        replay(workers, all.iter().cloned());
+    }
 }
