@@ -132,7 +132,7 @@ fn veth(d: &mut Diagnosis, device: &str) {
     }
     let on = |offload| netdev::offload(device, offload).unwrap_or(true);
     let tx = on(netdev::Offload::TxChecksum);
-    let cure = "a local stack leaves checksums unfilled on the way in here: ethtool -K PEER tx off, on the stack's end";
+    let cure = "a local stack leaves checksums unfilled on the way in here: attach the filter `checksum`, or ethtool -K PEER tx off, on the stack's end";
     d.add("veth-checksums", State::warn_unless(!tx), format!("tx {}", on_off(tx)), cure);
     let (tso, gso) = (on(netdev::Offload::Tso), on(netdev::Offload::Gso));
     let cure = "a local stack may send frames of 64 kB in here, which are lost: ethtool -K PEER tso off gso off, on the stack's end";

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nke_dataplane::netdev;
+use nke_dataplane::netdev::{self, Offload};
+use serde_json::Value;
 
 use crate::common::*;
 use crate::net::*;
@@ -134,4 +135,33 @@ fn the_policer_holds_pings_to_their_rate() {
     assert!((5..=most).contains(&answered), "{answered}, at most {most}");
     assert_eq!(exceeded() - before, u64::from(sent - answered), "{:?}", nke.drops());
     nke.stop();
+}
+
+#[test]
+fn checksums_left_to_a_device_are_completed() {
+    if !able(&["ping", "iperf3"]) {
+        return;
+    }
+    let net = Net::new(1500);
+    for (ns, device) in [(&net.left, "l0"), (&net.right, "r0")] {
+        netdev::in_netns(Some(ns), || netdev::set_offload(device, Offload::TxChecksum, true))
+            .unwrap()
+            .unwrap();
+    }
+    let filter = |port: &str| {
+        format!("[[filter]]\nkind = \"checksum\"\nport = \"{port}\"\nargs = {{ mode = \"both\" }}\n")
+    };
+    let nke = net.router(&(filter("a") + &filter("b")));
+    for (to, more) in [(RIGHT[0], &[][..]), (RIGHT[1], &[]), (RIGHT[0], &["-u", "-b", "5M", "-l", "1000"])] {
+        assert!(received_bits(&net.iperf(to, more)) > 1e6, "{to} {more:?}");
+    }
+    let filters = nke.show("filters");
+    let figure = |name: &str| -> u64 {
+        let figures = |row: &Value| row["figures"].as_str().unwrap().to_owned();
+        let all: Vec<_> = filters.as_array().unwrap().iter().map(figures).collect();
+        let pairs = all.iter().flat_map(|row| row.split(' ')).filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(n, _)| *n == name).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    };
+    assert!(figure("filled") > 100, "{filters}");
+    assert_eq!(figure("bad"), 0, "{filters}");
 }

@@ -1,6 +1,7 @@
 //! The filters that come with NKE. Each is small, uses nothing but the contract, and is meant to be copied.
 
 pub mod acl;
+mod checksum;
 pub mod cipher;
 mod conntrack;
 mod count;
@@ -12,6 +13,7 @@ pub mod policer;
 use std::sync::Arc;
 
 pub use acl::Acl;
+pub use checksum::ChecksumFilter;
 pub use cipher::Cipher;
 pub use conntrack::Conntrack;
 pub use count::Count;
@@ -28,6 +30,7 @@ use crate::kind::{Args, CreateError, FilterKind};
 pub fn all() -> Vec<Arc<dyn FilterKind>> {
     vec![
         // One line for each.
+        Arc::new(ChecksumFilter),
         Arc::new(Cipher),
         Arc::new(Count),
         Arc::new(Drop),
