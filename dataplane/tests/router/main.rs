@@ -13,4 +13,5 @@ mod ip_filters;
 mod neighbors;
 mod punt;
 mod routing;
+mod tunnels;
 mod vif;

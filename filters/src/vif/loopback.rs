@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use nke_mbuf::Mbuf;
 
-use super::{Tally, goes_round, reason};
+use super::{Tally, by_version, goes_round, reason};
 use crate::{
     Args, Batch, CreateError, Cx, Demux, DropReason, IfFamily, IfFlags, IfParams, IfnetDriver, IfnetEnv,
-    IfnetKind, ProtocolFamily,
+    IfnetKind,
 };
 
 /// The kind.
@@ -60,11 +60,7 @@ impl IfnetDriver for Driver {
     }
 
     fn demux(&self, frame: &Mbuf) -> Demux {
-        match frame.data().first().map(|byte| byte >> 4) {
-            Some(4) => Demux::Protocol(ProtocolFamily::INET, 0),
-            Some(6) => Demux::Protocol(ProtocolFamily::INET6, 0),
-            _ => Demux::Unknown,
-        }
+        by_version(frame)
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {

@@ -13,23 +13,32 @@
 //!   lead into each other in a circle the packet is dropped after [`INJECTIONS_MAX`] of them, by the interface (`loop`) or
 //!   by the stack (`looped`), whichever's turn it is.
 
+mod gre;
 mod loopback;
 mod pair;
+mod tunnel;
 mod vlan;
+mod vxlan;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use nke_mbuf::Mbuf;
+use nke_mbuf::wire::EtherAddr;
+
+pub use gre::Gre;
 pub use loopback::Loopback;
 pub use pair::Pair;
 pub use vlan::Vlan;
+pub use vxlan::Vxlan;
 
 use crate::batch::Batch;
 use crate::host::Refused;
-use crate::ifnet::{IfnetEnv, IfnetKind};
+use crate::ifnet::{Demux, IfnetEnv, IfnetKind};
 use crate::interface::{Cx, IfIndex};
-use crate::kind::CreateError;
+use crate::kind::{Args, CreateError};
 use crate::per_worker::{Counter, PerWorker};
+use crate::protocol::ProtocolFamily;
 use crate::requeue::INJECTIONS_MAX;
 use crate::verdict::DropReason;
 
@@ -37,9 +46,11 @@ use crate::verdict::DropReason;
 pub fn all() -> Vec<Arc<dyn IfnetKind>> {
     vec![
         // One line for each.
+        Arc::new(Gre::default()),
         Arc::new(Loopback),
         Arc::new(Pair::default()),
         Arc::new(Vlan::default()),
+        Arc::new(Vxlan::default()),
     ]
 }
 
@@ -97,6 +108,30 @@ fn goes_round(batch: &mut Batch<'_>, place: usize, reason: DropReason) -> bool {
         batch.drop(place, reason);
     }
     round
+}
+
+/// For links without a header: the version of IP in its first byte tells the protocol of a packet.
+fn by_version(packet: &Mbuf) -> Demux {
+    match packet.data().first().map(|byte| byte >> 4) {
+        Some(4) => Demux::Protocol(ProtocolFamily::INET, 0),
+        Some(6) => Demux::Protocol(ProtocolFamily::INET6, 0),
+        _ => Demux::Unknown,
+    }
+}
+
+/// The argument `mac`; without it 02, and five bytes of the name's FNV-1a hash: names are the operator's, so that the hash needs
+/// no key, and the address is the same in every run.
+fn mac_arg(args: &Args, name: &str) -> Result<EtherAddr, CreateError> {
+    let Some(text) = args.text("mac")? else {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let [a, b, c, d, e, ..] = hash.to_be_bytes();
+        return Ok(EtherAddr([2, a, b, c, d, e]));
+    };
+    text.parse().ok().filter(|mac: &EtherAddr| mac.is_unicast()).ok_or_else(|| {
+        CreateError::new("`mac` is not the address of one station", "write mac = \"02:00:00:00:00:01\"")
+    })
 }
 
 fn reason(env: &IfnetEnv, name: &str) -> Result<DropReason, CreateError> {

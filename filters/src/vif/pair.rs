@@ -8,9 +8,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use nke_mbuf::wire::EtherAddr;
-
-use super::{IndexCell, Tally, goes_round, reason};
+use super::{IndexCell, Tally, goes_round, mac_arg, reason};
 use crate::{
     Args, Batch, CreateError, Cx, DropReason, IfEvent, IfEventKind, IfFamily, IfFlags, IfIndex, IfParams,
     IfnetDriver, IfnetEnv, IfnetKind,
@@ -62,15 +60,6 @@ impl IfnetKind for Pair {
         let peer = peer.ok_or_else(|| {
             CreateError::new("a pair needs another end", "write peer = \"the other interface\"")
         })?;
-        let mac = match args.text("mac")? {
-            None => derived(&env.name),
-            Some(text) => text.parse().ok().filter(|mac: &EtherAddr| mac.is_unicast()).ok_or_else(|| {
-                CreateError::new(
-                    "`mac` is not the address of one station",
-                    "write mac = \"02:00:00:00:00:01\"",
-                )
-            })?,
-        };
         let params = IfParams {
             name: env.name.clone(),
             kind: "pair",
@@ -78,7 +67,7 @@ impl IfnetKind for Pair {
             flags: IfFlags::UP.with(IfFlags::BROADCAST).with(IfFlags::MULTICAST),
             mtu: args.number("mtu", 68..=65_535, 1500)? as u32,
             hdrlen: 14,
-            lladdr: Some(mac),
+            lladdr: Some(mac_arg(args, &env.name)?),
         };
         let (wire, side) = self.wire(&env.name, peer)?;
         let driver = Driver {
@@ -90,15 +79,6 @@ impl IfnetKind for Pair {
         };
         Ok((params, Arc::new(driver)))
     }
-}
-
-/// 02, and five bytes of the name's FNV-1a hash: names are the operator's, so the hash needs no key.
-fn derived(name: &str) -> EtherAddr {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let [a, b, c, d, e, ..] = hash.to_be_bytes();
-    EtherAddr([2, a, b, c, d, e])
 }
 
 struct Driver {
