@@ -16,11 +16,11 @@ use std::sync::Arc;
 use nke_mbuf::Mbuf;
 use nke_mbuf::wire::{Checksum, Protocol};
 
-use super::tunnel::{Ends, Found, Termini, Terminus, Tunnel};
-use super::{Tally, by_version, goes_round, reason};
+use super::by_version;
+use super::tunnel::{Driver, Ends, Found, Termini, Tunnel};
 use crate::{
-    Args, Batch, CreateError, Cx, Demux, DropReason, IfEvent, IfEventKind, IfFamily, IfFlags, IfIndex,
-    IfParams, IfnetDriver, IfnetEnv, IfnetKind,
+    Args, CreateError, Demux, IfFamily, IfFlags, IfIndex, IfParams, IfnetDriver, IfnetEnv, IfnetKind,
+    ProtocolFamily,
 };
 
 const CHECKSUM: u8 = 0x80;
@@ -66,6 +66,21 @@ impl Tunnel for Kind {
         });
         Found::At(Key { ends, key }, len)
     }
+
+    fn wrap(key: Key, packet: &mut Mbuf) -> bool {
+        let [a, b] = match by_version(packet) {
+            Demux::Protocol(ProtocolFamily::INET, _) => [0x08, 0x00],
+            Demux::Protocol(..) => [0x86, 0xdd],
+            Demux::Unknown => return false,
+        };
+        let Some(header) = packet.prepend(key.header_len()) else { return false };
+        header[..4].copy_from_slice(&[0, 0, a, b]);
+        if let Some(number) = key.key {
+            header[0] = KEY;
+            header[4..].copy_from_slice(&number.to_be_bytes());
+        }
+        key.ends.wrap(packet, Kind::PROTOCOL)
+    }
 }
 
 /// Whether the checksum over all from `at` on is right.
@@ -100,14 +115,7 @@ impl IfnetKind for Gre {
             hdrlen: 0,
             lladdr: None,
         };
-        let driver = Driver {
-            key,
-            terminus: self.0.of(env, ends.family(), key)?,
-            no_room: reason(env, "no_room")?,
-            looped: reason(env, "loop")?,
-            tally: Tally::new(env.workers),
-        };
-        Ok((params, Arc::new(driver)))
+        Ok((params, Driver::of(&self.0, env, ends.family(), key)?))
     }
 }
 
@@ -115,65 +123,6 @@ impl Key {
     /// Of GRE's header, which has a key or not.
     fn header_len(self) -> usize {
         if self.key.is_some() { 8 } else { 4 }
-    }
-}
-
-struct Driver {
-    key: Key,
-    terminus: Arc<Terminus<Kind>>,
-    no_room: DropReason,
-    looped: DropReason,
-    tally: Tally,
-}
-
-impl Driver {
-    fn wrap(&self, packet: &mut Mbuf) -> bool {
-        let [a, b] = match by_version(packet) {
-            Demux::Protocol(crate::ProtocolFamily::INET, _) => [0x08, 0x00],
-            Demux::Protocol(..) => [0x86, 0xdd],
-            Demux::Unknown => return false,
-        };
-        let Some(header) = packet.prepend(self.key.header_len()) else { return false };
-        header[..4].copy_from_slice(&[0, 0, a, b]);
-        if let Some(key) = self.key.key {
-            header[0] = KEY;
-            header[4..].copy_from_slice(&key.to_be_bytes());
-        }
-        self.key.ends.wrap(packet, Kind::PROTOCOL)
-    }
-}
-
-impl IfnetDriver for Driver {
-    fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        for place in batch.places() {
-            if goes_round(batch, place, self.looped) {
-                continue;
-            }
-            if !batch.get_mut(place).is_some_and(|packet| self.wrap(packet)) {
-                batch.drop(place, self.no_room);
-                continue;
-            }
-            let Some(packet) = batch.take(place) else { continue };
-            let outcome = cx.ip_output(packet, None);
-            self.tally.settle(cx, outcome);
-        }
-    }
-
-    fn demux(&self, frame: &Mbuf) -> Demux {
-        by_version(frame)
-    }
-
-    fn event(&self, event: &IfEvent) {
-        match event.kind {
-            IfEventKind::Attached => self.terminus.join(self.key, event.interface),
-            IfEventKind::Detaching => self.terminus.leave(event.interface),
-            _ => (),
-        }
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        let sent = [("sent", self.tally.sum(0)), ("queue_full", self.tally.sum(1))];
-        sent.into_iter().chain(self.terminus.figures()).collect()
     }
 }
 

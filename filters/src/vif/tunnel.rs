@@ -15,10 +15,10 @@ use nke_mbuf::wire::checksum::checksum;
 use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
 use nke_mbuf::{Flags, Mbuf, Owner};
 
-use super::{Tally, goes_round, reason};
+use super::{Tally, by_version, goes_round, reason};
 use crate::{
-    Args, AttachId, Batch, CreateError, Cx, DropReason, Family, Host, IfIndex, IfnetEnv, IpFilter, IpHook,
-    IpHooks, Swap,
+    Args, AttachId, Batch, CreateError, Cx, Demux, DropReason, Family, Host, IfEvent, IfEventKind, IfIndex,
+    IfnetDriver, IfnetEnv, IpFilter, IpHook, IpHooks, Swap,
 };
 
 /// The two ends of a tunnel, of one IP version.
@@ -146,12 +146,14 @@ pub(super) trait Tunnel: Send + Sync + 'static {
     /// Whether the packet between `ends`, whose protocol begins at `at`, belongs to a tunnel, and to which. The members are those there
     /// are, in order.
     fn find(ends: Ends, packet: &Mbuf, at: usize, members: &[(Self::Key, IfIndex)]) -> Found<Self::Key>;
+    /// Makes a whole IP packet of what the tunnel sends; `false` drops it as `no_room`.
+    fn wrap(key: Self::Key, packet: &mut Mbuf) -> bool;
 }
 
 type Members<T> = Vec<(<T as Tunnel>::Key, IfIndex)>;
 
 /// Where the tunnels of a kind end that run over one version of IP.
-pub(super) struct Terminus<T: Tunnel> {
+struct Terminus<T: Tunnel> {
     host: Arc<dyn Host>,
     owner: Owner,
     family: Family,
@@ -174,12 +176,7 @@ impl<T: Tunnel> Default for Termini<T> {
 
 impl<T: Tunnel> Termini<T> {
     /// The terminus for tunnels over `family`, for a new one of key `key`.
-    pub(super) fn of(
-        &self,
-        env: &IfnetEnv,
-        family: Family,
-        key: T::Key,
-    ) -> Result<Arc<Terminus<T>>, CreateError> {
+    fn of(&self, env: &IfnetEnv, family: Family, key: T::Key) -> Result<Arc<Terminus<T>>, CreateError> {
         // A panic leaves a valid list.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let terminus = match known.iter().find(|terminus| terminus.family == family) {
@@ -212,7 +209,7 @@ impl<T: Tunnel> Termini<T> {
 
 impl<T: Tunnel> Terminus<T> {
     /// The interface is attached: what arrives under `key` is received by it.
-    pub(super) fn join(self: &Arc<Self>, key: T::Key, interface: IfIndex) {
+    fn join(self: &Arc<Self>, key: T::Key, interface: IfIndex) {
         self.change(|members| {
             members.push((key, interface));
             members.sort_unstable();
@@ -226,7 +223,7 @@ impl<T: Tunnel> Terminus<T> {
     }
 
     /// The interface is on its way out.
-    pub(super) fn leave(&self, interface: IfIndex) {
+    fn leave(&self, interface: IfIndex) {
         if self.change(|members| members.retain(|(_, index)| *index != interface)) > 0 {
             return;
         }
@@ -243,11 +240,6 @@ impl<T: Tunnel> Terminus<T> {
         let len = members.len();
         self.members.publish(members);
         len
-    }
-
-    /// Packets received by all its tunnels, and those a worker's queue had no place for.
-    pub(super) fn figures(&self) -> [(&'static str, u64); 2] {
-        [("received_by_all", self.tally.sum(0)), ("receive_queue_full", self.tally.sum(1))]
     }
 
     /// The interface that receives a packet, [`IfIndex::NONE`] for one that is not there, and the length of its headers.
@@ -307,6 +299,72 @@ impl<T: Tunnel> IpFilter for Input<T> {
     fn detached(&self, _: crate::Cookie) {
         // Whoever detached it, the next member attaches it anew.
         self.0.filter.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// The driver of a tunnel's interface.
+pub(super) struct Driver<T: Tunnel> {
+    key: T::Key,
+    terminus: Arc<Terminus<T>>,
+    no_room: DropReason,
+    looped: DropReason,
+    tally: Tally,
+}
+
+impl<T: Tunnel> Driver<T> {
+    /// For a new interface.
+    pub(super) fn of(
+        termini: &Termini<T>,
+        env: &IfnetEnv,
+        family: Family,
+        key: T::Key,
+    ) -> Result<Arc<dyn IfnetDriver>, CreateError> {
+        Ok(Arc::new(Driver {
+            key,
+            terminus: termini.of(env, family, key)?,
+            no_room: reason(env, "no_room")?,
+            looped: reason(env, "loop")?,
+            tally: Tally::new(env.workers),
+        }))
+    }
+}
+
+impl<T: Tunnel> IfnetDriver for Driver<T> {
+    fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
+        for place in batch.places() {
+            if goes_round(batch, place, self.looped) {
+                continue;
+            }
+            if !batch.get_mut(place).is_some_and(|packet| T::wrap(self.key, packet)) {
+                batch.drop(place, self.no_room);
+                continue;
+            }
+            let Some(packet) = batch.take(place) else { continue };
+            let outcome = cx.ip_output(packet, None);
+            self.tally.settle(cx, outcome);
+        }
+    }
+
+    fn demux(&self, frame: &Mbuf) -> Demux {
+        by_version(frame)
+    }
+
+    fn event(&self, event: &IfEvent) {
+        match event.kind {
+            IfEventKind::Attached => self.terminus.join(self.key, event.interface),
+            IfEventKind::Detaching => self.terminus.leave(event.interface),
+            _ => (),
+        }
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("sent", self.tally.sum(0)),
+            ("queue_full", self.tally.sum(1)),
+            // By all tunnels of the kind over this version of IP.
+            ("all_received", self.terminus.tally.sum(0)),
+            ("all_receive_queue_full", self.terminus.tally.sum(1)),
+        ]
     }
 }
 

@@ -17,11 +17,10 @@ use std::sync::Arc;
 use nke_mbuf::wire::Protocol;
 use nke_mbuf::{Flags, Mbuf};
 
-use super::tunnel::{Ends, Found, Termini, Terminus, Tunnel, flow_of};
-use super::{Tally, goes_round, mac_arg, reason};
+use super::mac_arg;
+use super::tunnel::{Driver, Ends, Found, Termini, Tunnel, flow_of};
 use crate::{
-    Args, Batch, CreateError, Cx, DropReason, Family, IfEvent, IfEventKind, IfFamily, IfFlags, IfIndex,
-    IfParams, IfnetDriver, IfnetEnv, IfnetKind,
+    Args, CreateError, Family, IfFamily, IfFlags, IfIndex, IfParams, IfnetDriver, IfnetEnv, IfnetKind,
 };
 
 /// UDP's and VXLAN's.
@@ -52,6 +51,24 @@ impl Tunnel for Kind {
 
     fn find(ends: Ends, packet: &Mbuf, at: usize, members: &[(Key, IfIndex)]) -> Found<Key> {
         find(ends, packet.data().get(at..).unwrap_or_default(), members)
+    }
+
+    fn wrap(key: Key, frame: &mut Mbuf) -> bool {
+        let Key { port, vni, ends } = key;
+        // The dynamic ports (RFC 7348 section 5, RFC 6335 section 6).
+        let from = 0xc000 | flow_of(frame.data()) as u16;
+        let Ok(len) = u16::try_from(frame.len() + HEADER_LEN) else { return false };
+        let Some(header) = frame.prepend(HEADER_LEN) else { return false };
+        let ([a, b], [c, d], [e, f]) = (from.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes());
+        let [_, x, y, z] = vni.to_be_bytes();
+        header.copy_from_slice(&[a, b, c, d, e, f, 0, 0, FLAG_VNI, 0, 0, 0, x, y, z, 0]);
+        if !ends.wrap(frame, Protocol::UDP) {
+            return false;
+        }
+        if ends.family() == Family::V6 {
+            frame.flags_mut().insert(Flags::CSUM_REQ_UDP);
+        }
+        true
     }
 }
 
@@ -98,73 +115,7 @@ impl IfnetKind for Vxlan {
             hdrlen: ETHER_LEN as u8,
             lladdr: Some(mac_arg(args, &env.name)?),
         };
-        let driver = Driver {
-            key,
-            terminus: self.0.of(env, ends.family(), key)?,
-            no_room: reason(env, "no_room")?,
-            looped: reason(env, "loop")?,
-            tally: Tally::new(env.workers),
-        };
-        Ok((params, Arc::new(driver)))
-    }
-}
-
-struct Driver {
-    key: Key,
-    terminus: Arc<Terminus<Kind>>,
-    no_room: DropReason,
-    looped: DropReason,
-    tally: Tally,
-}
-
-impl Driver {
-    /// Makes an IP packet of a frame.
-    fn wrap(&self, frame: &mut Mbuf) -> bool {
-        let Key { port, vni, ends } = self.key;
-        // The dynamic ports (RFC 7348 section 5, RFC 6335 section 6).
-        let from = 0xc000 | flow_of(frame.data()) as u16;
-        let Ok(len) = u16::try_from(frame.len() + HEADER_LEN) else { return false };
-        let Some(header) = frame.prepend(HEADER_LEN) else { return false };
-        let ([a, b], [c, d], [e, f]) = (from.to_be_bytes(), port.to_be_bytes(), len.to_be_bytes());
-        let [_, x, y, z] = vni.to_be_bytes();
-        header.copy_from_slice(&[a, b, c, d, e, f, 0, 0, FLAG_VNI, 0, 0, 0, x, y, z, 0]);
-        if !ends.wrap(frame, Protocol::UDP) {
-            return false;
-        }
-        if ends.family() == Family::V6 {
-            frame.flags_mut().insert(Flags::CSUM_REQ_UDP);
-        }
-        true
-    }
-}
-
-impl IfnetDriver for Driver {
-    fn output(&self, cx: &mut Cx<'_>, batch: &mut Batch<'_>) {
-        for place in batch.places() {
-            if goes_round(batch, place, self.looped) {
-                continue;
-            }
-            if !batch.get_mut(place).is_some_and(|frame| self.wrap(frame)) {
-                batch.drop(place, self.no_room);
-                continue;
-            }
-            let Some(packet) = batch.take(place) else { continue };
-            let outcome = cx.ip_output(packet, None);
-            self.tally.settle(cx, outcome);
-        }
-    }
-
-    fn event(&self, event: &IfEvent) {
-        match event.kind {
-            IfEventKind::Attached => self.terminus.join(self.key, event.interface),
-            IfEventKind::Detaching => self.terminus.leave(event.interface),
-            _ => (),
-        }
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        let sent = [("sent", self.tally.sum(0)), ("queue_full", self.tally.sum(1))];
-        sent.into_iter().chain(self.terminus.figures()).collect()
+        Ok((params, Driver::of(&self.0, env, ends.family(), key)?))
     }
 }
 
