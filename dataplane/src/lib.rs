@@ -44,6 +44,7 @@ pub mod signals;
 pub mod snapshot;
 pub mod status;
 mod sync;
+pub mod tap;
 pub mod views;
 mod wake;
 pub mod watchdog;

@@ -113,12 +113,26 @@ pub fn bring_up(device: &str, mtu: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// What a TUN device carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tun {
+    /// IP packets.
+    Packets,
+    /// Ethernet frames: a TAP device.
+    Frames,
+}
+
 /// Makes a TUN device (the kernel's networking/tuntap.rst) in this thread's network namespace. `%d` in the name is a number
-/// the kernel chooses. What is written to the result are packets that the device receives; it goes when that is closed.
-pub fn tun(name: &str) -> io::Result<(File, String)> {
+/// the kernel chooses. What is written to the result the device receives, what it sends is read; it goes when that is closed.
+/// Reads do not wait.
+pub fn tun(name: &str, carries: Tun) -> io::Result<(File, String)> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     let mut request = named(name)?;
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    let kind = match carries {
+        Tun::Packets => libc::IFF_TUN,
+        Tun::Frames => libc::IFF_TAP,
+    };
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: the kernel reads name and flags, and writes the name, both inside `request`.
     if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());

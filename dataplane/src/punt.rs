@@ -77,7 +77,7 @@ impl IfnetKind for Punt {
 
 /// Makes the device: one that receives whatever there is, and sends nothing by itself.
 fn device() -> io::Result<File> {
-    let (file, name) = netdev::tun(DEVICE)?;
+    let (file, name) = netdev::tun(DEVICE, netdev::Tun::Packets)?;
     for (file, value) in [
         // No link-local address, so no solicitations from it.
         (format!("ipv6/conf/{name}/addr_gen_mode"), "1"),

@@ -12,6 +12,7 @@ pub use memory::{MemoryDemo, run as run_memory};
 pub use report::{Conditions, Latency, LedgerLine, PoolLine, Reconf, Report};
 pub use veth::{VethDemo, run as run_veth};
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -22,6 +23,7 @@ use crate::fault::Fault;
 use crate::port::memory::latency_histogram;
 use crate::report::{DetachReport, UnloadReport};
 use crate::snapshot::Directions;
+use crate::tap::Tap;
 
 /// How long a change may take before the demo gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +49,7 @@ pub fn register_builtin(control: &Control) -> Result<(), Fault> {
     for kind in vif::all() {
         control.register_ifnet(kind)?.wait(PATIENCE)?;
     }
+    control.register_ifnet(Arc::new(Tap))?.wait(PATIENCE)?;
     Ok(())
 }
 

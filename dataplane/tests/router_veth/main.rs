@@ -11,6 +11,7 @@ mod floods;
 mod fragments;
 mod net;
 mod paths;
+mod tap;
 mod tunnels;
 
 use nke_dataplane::lab::ip;

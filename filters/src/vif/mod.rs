@@ -111,7 +111,7 @@ fn goes_round(batch: &mut Batch<'_>, place: usize, reason: DropReason) -> bool {
 }
 
 /// For links without a header: the version of IP in its first byte tells the protocol of a packet.
-fn by_version(packet: &Mbuf) -> Demux {
+pub fn by_version(packet: &Mbuf) -> Demux {
     match packet.data().first().map(|byte| byte >> 4) {
         Some(4) => Demux::Protocol(ProtocolFamily::INET, 0),
         Some(6) => Demux::Protocol(ProtocolFamily::INET6, 0),
@@ -121,7 +121,7 @@ fn by_version(packet: &Mbuf) -> Demux {
 
 /// The argument `mac`; without it 02, and five bytes of the name's FNV-1a hash: names are the operator's, so that the hash needs
 /// no key, and the address is the same in every run.
-fn mac_arg(args: &Args, name: &str) -> Result<EtherAddr, CreateError> {
+pub fn mac_arg(args: &Args, name: &str) -> Result<EtherAddr, CreateError> {
     let Some(text) = args.text("mac")? else {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
