@@ -1,26 +1,24 @@
 //! Makes a dataplane of a configuration.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_xdp::program::{AttachMode, Match, Selection};
 use af_xdp::{BindMode, BusyPoll, Pages};
-use nke_filters::{ArgValue, Args, Cookie, Host, IfFlags, IfIndex};
+use nke_filters::{Args, AttachId, Host, IfIndex};
 use nke_inet::icmp::Limits;
 use nke_inet::reass::Config as Reassembly;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::arena::Arena;
-use crate::command::OwnedIoctl;
 use crate::config::{self, Config, Port, PortKind, Role, RouterHost};
-use crate::control_handle::{AttachSpec, Control};
+use crate::control_handle::Control;
+use crate::entries;
 use crate::error::Error;
 use crate::guard;
-use crate::inet::{self, Net, NextHop, Request, RouteChange, RouteTo};
+use crate::inet::{self, Request};
 use crate::linkwatch::{LinkWatch, Watched};
 use crate::mirror::{self, Followed, Locals, Mirror};
 use crate::port::Queue;
@@ -30,9 +28,8 @@ use crate::port::xdp_open::{OpenError, Opening, XdpOptions, open};
 use crate::punt::{self, Punt};
 use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
 use crate::shared::Shared;
-use crate::snapshot::Directions;
 
-/// How long a filter may take to be attached at the start.
+/// How long a change may take at the start.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most of a capture that is held in memory.
 const PCAP_BYTES_MAX: usize = 256 << 20;
@@ -41,6 +38,8 @@ const PCAP_BYTES_MAX: usize = 256 << 20;
 pub struct Assembly {
     /// The threads.
     pub runtime: Runtime,
+    /// Numbers of the configuration's filters, in its order.
+    pub filters: Vec<AttachId>,
     openings: Vec<Opening>,
     watches: Vec<LinkWatch>,
     mirror: Option<Mirror>,
@@ -108,14 +107,23 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     let control = runtime.control();
     crate::demo::register_builtin(&control)?;
     for interface in &config.interface {
-        make_interface(&control, interface)?;
+        entries::make_interface(&control, interface)?;
     }
-    route(&control, config)?;
+    for address in &config.address {
+        entries::add_address(&control, address)?;
+    }
+    for neighbor in &config.neighbor {
+        entries::set_neighbor(&control, neighbor)?;
+    }
+    for route in &config.route {
+        entries::set_route(&control, route)?;
+    }
     let mirror = followed.map(|followed| mirror(&control, config, followed, mirrored)).transpose()?;
+    let mut filters = Vec::new();
     for filter in &config.filter {
-        control.attach(attach_spec(filter))?.wait(PATIENCE)?;
+        filters.push(control.attach(entries::attach_spec(filter))?.wait(PATIENCE)?);
     }
-    Ok(Assembly { runtime, openings, watches, mirror })
+    Ok(Assembly { runtime, filters, openings, watches, mirror })
 }
 
 impl Assembly {
@@ -185,53 +193,6 @@ fn mirror(
     let kernel = control.create_interface(punt::KIND, config::KERNEL, Args::default())?.wait(PATIENCE)?;
     control.inet(Request::HostBehind(kernel))?.wait(PATIENCE)?;
     followed.start(ports, kernel, control).map_err(|e| Error::new("NKE-NET-004", e.to_string()))
-}
-
-/// Makes a virtual interface. Those before it are there already: it may name them.
-fn make_interface(control: &Control, interface: &config::Interface) -> Result<(), Error> {
-    let name = interface.name.as_ref();
-    let index = control.create_interface(&interface.kind, name, args(&interface.args))?.wait(PATIENCE)?;
-    if let Some(mtu) = interface.mtu {
-        control.ioctl(name, OwnedIoctl::SetMtu(mtu))?.wait(PATIENCE)?;
-    }
-    if let Some(made) = control.shared().ifnet_info(index).filter(|_| !interface.up) {
-        let down = made.flags.without(IfFlags::UP);
-        control.ioctl(name, OwnedIoctl::SetFlags(down))?.wait(PATIENCE)?;
-    }
-    Ok(())
-}
-
-/// Gives ports their addresses, then the table its routes and neighbours.
-fn route(control: &Control, config: &Config) -> Result<(), Error> {
-    let index = |name: &str| control.shared().interface(name).map(|i| i.index);
-    for address in &config.address {
-        if let Some((host, len)) = config::address_and_length(address.address.as_ref()) {
-            control.add_address(address.port.as_ref(), host, len)?.wait(PATIENCE)?;
-        }
-    }
-    for neighbor in &config.neighbor {
-        let address = neighbor.address.as_ref().parse::<IpAddr>().ok();
-        let mac = neighbor.mac.as_ref().parse().ok();
-        if let (Some(interface), Some(address)) = (index(neighbor.port.as_ref()), address) {
-            control.inet(Request::Neighbor(interface, address, mac))?.wait(PATIENCE)?;
-        }
-    }
-    for route in &config.route {
-        let Some((address, len)) = config::address_and_length(route.to.as_ref()) else { continue };
-        let to = match route.kind {
-            config::RouteKind::Blackhole => RouteTo::Blackhole,
-            config::RouteKind::Unreachable => RouteTo::Unreachable,
-            config::RouteKind::Prohibit => RouteTo::Prohibit,
-            config::RouteKind::Unicast => RouteTo::Via(vec![NextHop {
-                via: route.via.as_ref().and_then(|via| via.as_ref().parse().ok()),
-                interface: route.port.as_ref().and_then(|port| index(port.as_ref())),
-                weight: 1,
-            }]),
-        };
-        let change = RouteChange { net: Net { address, len }, to: Some(to) };
-        control.inet(Request::Routes(vec![change]))?.wait(PATIENCE)?;
-    }
-    Ok(())
 }
 
 fn build_port(
@@ -351,29 +312,4 @@ fn xdp_options(port: &Port, locals: Option<Locals>) -> XdpOptions {
         },
         locals,
     }
-}
-
-fn attach_spec(filter: &config::Filter) -> AttachSpec {
-    let mut spec = AttachSpec::kind(&filter.kind, filter.port.as_ref());
-    spec.directions = match filter.direction {
-        config::Direction::Input => Directions::INPUT,
-        config::Direction::Output => Directions::OUTPUT,
-        config::Direction::Both => Directions::BOTH,
-    };
-    spec.protocol = filter.protocol.as_ref().and_then(|p| config::ethertype(p.as_ref()));
-    spec.cookie = Cookie(filter.cookie);
-    spec.args = args(&filter.args);
-    spec
-}
-
-fn args(given: &BTreeMap<String, config::Arg>) -> Args {
-    let args = given.iter().map(|(name, value)| {
-        let value = match value {
-            config::Arg::Switch(on) => ArgValue::Switch(*on),
-            config::Arg::Number(n) => ArgValue::Number(*n),
-            config::Arg::Text(text) => ArgValue::Text(text.clone()),
-        };
-        (name.clone(), value)
-    });
-    Args(args.collect())
 }

@@ -46,6 +46,11 @@ pub enum Command {
         id: AttachId,
         reply: Reply<DetachReport>,
     },
+    Refit {
+        attach: Vec<AttachSpec>,
+        detach: Vec<AttachId>,
+        reply: Reply<Vec<AttachId>>,
+    },
     View {
         view: View,
         reply: Reply<Value>,

@@ -232,6 +232,17 @@ impl Control {
         self.ask(|reply| Command::Detach { id, reply })
     }
 
+    /// Attaches and detaches in one step: each worker goes from the old chains to the new ones between two bursts, so that no packet
+    /// meets both an old instance and the one in its place, or neither. All of it, or nothing and an error. Done when every worker
+    /// runs the new chains; the old instances have their last calls after that.
+    pub fn refit(
+        &self,
+        attach: Vec<AttachSpec>,
+        detach: Vec<AttachId>,
+    ) -> Result<Ticket<Vec<AttachId>>, Fault> {
+        self.ask(|reply| Command::Refit { attach, detach, reply })
+    }
+
     /// A table for users, as an array of flat objects.
     pub fn view(&self, view: View) -> Result<Ticket<Value>, Fault> {
         self.ask(|reply| Command::View { view, reply })

@@ -192,6 +192,10 @@ impl Manager {
                 Err(fault) => answer(reply, Err(fault)),
             },
             Command::Detach { id, reply } => self.detach(id, reply),
+            Command::Refit { attach, detach, reply } => {
+                let outcome = self.refit(attach, &detach);
+                self.answer_when_seen(reply, outcome);
+            }
             Command::View { view, reply } => {
                 let table = views::table(self, view);
                 answer(reply, Ok(table));
@@ -256,11 +260,55 @@ impl Manager {
     }
 
     fn attach(&mut self, spec: AttachSpec) -> Result<(AttachId, u64), Fault> {
-        if self.stopping {
-            return Err(Fault::Ended);
-        }
         if !self.has_room() {
             return Err(Fault::TooMany(ATTACHMENTS_MAX));
+        }
+        let attachment = self.make(spec)?;
+        let id = attachment.id;
+        self.attachments.push(Arc::new(attachment));
+        Ok((id, self.publish()))
+    }
+
+    /// All at once: nothing is published before every new instance is made.
+    fn refit(&mut self, attach: Vec<AttachSpec>, detach: &[AttachId]) -> Result<Vec<AttachId>, Fault> {
+        if let Some(gone) = detach.iter().find(|id| !self.attachments.iter().any(|a| a.id == **id)) {
+            return Err(Fault::NoAttachment(*gone));
+        }
+        if self.attachments.len() - detach.len() + attach.len() > ATTACHMENTS_MAX {
+            return Err(Fault::TooMany(ATTACHMENTS_MAX));
+        }
+        let mut made = Vec::new();
+        for spec in attach {
+            match self.make(spec) {
+                Ok(attachment) => made.push(Arc::new(attachment)),
+                Err(fault) => {
+                    for unused in made {
+                        guarded(|| unused.filter.detached(unused.interface, unused.cookie));
+                        guarded(|| drop(unused));
+                    }
+                    return Err(fault);
+                }
+            }
+        }
+        let ids = made.iter().map(|a| a.id).collect();
+        let (asked, lost_before) = (Instant::now(), self.shared.unwanted_drops());
+        let old: Vec<_> = self.attachments.extract_if(.., |a| detach.contains(&a.id)).collect();
+        self.attachments.extend(made);
+        let generation = self.publish();
+        self.draining.extend(old.into_iter().map(|attachment| Draining {
+            attachment,
+            generation,
+            asked,
+            lost_before,
+            reply: None,
+        }));
+        Ok(ids)
+    }
+
+    /// Makes an instance that is in no chain yet.
+    fn make(&mut self, spec: AttachSpec) -> Result<Attachment, Fault> {
+        if self.stopping {
+            return Err(Fault::Ended);
         }
         let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
         let interface = match &point {
@@ -295,9 +343,7 @@ impl Manager {
         let name = format!("{kind} on {} ({id})", point.name());
         let hold = self.shared.ledger.hold(owner, HoldKind::Attachment, name);
         let made = Attachment::new(id, kind, owner, interface, filter, workers, hold);
-        let attachment = Attachment { directions, protocol, cookie, on_panic, ..made };
-        self.attachments.push(Arc::new(attachment));
-        Ok((id, self.publish()))
+        Ok(Attachment { directions, protocol, cookie, on_panic, ..made })
     }
 
     pub(crate) fn publish(&mut self) -> u64 {

@@ -1,19 +1,22 @@
 //! `nke run`: a configuration, carried out until a signal comes; and the verbs of the control socket.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nke_filters::{ArgValue, Args, AttachId, Cookie};
+use nke_filters::AttachId;
 use serde_json::{Value, json};
+use toml::Spanned;
 
 use crate::affinity;
 use crate::assemble::{Assembly, assemble};
-use crate::config::{Config, ethertype};
+use crate::config::{self, Arg, Config, Filter};
 use crate::control::{Failure, Handler, Limits, Peer, Server};
-use crate::control_handle::{AttachSpec, Control};
+use crate::control_handle::Control;
 use crate::error::Error;
+use crate::running::{Edit, Running, all_of};
 use crate::signals::Signals;
-use crate::snapshot::Directions;
 use crate::views::View;
 
 /// How long a request may take before its answer is "not finished yet".
@@ -45,7 +48,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     let mut assembly = assemble(config)?;
     let socket = Path::new(&config.runtime.socket);
-    let handler = Verbs { control: assembly.runtime.control() };
+    let control = assembly.runtime.control();
+    let filters = std::mem::take(&mut assembly.filters);
+    let running = Mutex::new(Running::new(control.clone(), config.clone(), filters));
+    let handler = Verbs { control, running };
     let server = Server::start(socket, Box::new(handler), Limits::default()).map_err(Error::from)?;
     assembly.go()?;
     announce(&assembly, socket);
@@ -72,6 +78,7 @@ fn announce(assembly: &Assembly, socket: &Path) {
 /// What the control socket answers.
 struct Verbs {
     control: Control,
+    running: Mutex<Running>,
 }
 
 impl Handler for Verbs {
@@ -84,6 +91,10 @@ impl Handler for Verbs {
             "show" => self.show(args),
             "attach" => self.attach(args),
             "detach" => self.detach(args),
+            "add" | "replace" | "del" => self.change(|running| running.edit(&Edit::of(verb, args)?)),
+            "set" => self.set(args),
+            "apply" => self.apply(args),
+            "config" => self.running().config().map(|config| json!({ "config": config.to_toml() })),
             _ => Err(bad_request(format!("verb {verb:?} is not known"))),
         }
         .map_err(Failure::from)
@@ -95,6 +106,19 @@ fn bad_request(detail: impl Into<String>) -> Error {
 }
 
 impl Verbs {
+    /// Changes are carried out one after the other.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // A panic between two steps leaves what was done noted.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Running) -> Result<Vec<String>, Error>,
+    ) -> Result<Value, Error> {
+        change(&mut self.running()).map(|lines| json!({ "changes": lines }))
+    }
+
     fn show(&self, args: &Value) -> Result<Value, Error> {
         let name = args["what"].as_str().unwrap_or_default();
         let view =
@@ -104,39 +128,64 @@ impl Verbs {
 
     fn attach(&self, args: &Value) -> Result<Value, Error> {
         let text = |key: &str| args[key].as_str().ok_or_else(|| bad_request(format!("`{key}` is not text")));
-        let mut spec = AttachSpec::kind(text("kind")?, text("port")?);
-        spec.directions = match args["direction"].as_str().unwrap_or("both") {
-            "input" => Directions::INPUT,
-            "output" => Directions::OUTPUT,
-            "both" => Directions::BOTH,
+        let spanned = |text: &str| Spanned::new(0..0, text.to_owned());
+        let direction = match args["direction"].as_str().unwrap_or("both") {
+            "input" => config::Direction::Input,
+            "output" => config::Direction::Output,
+            "both" => config::Direction::Both,
             other => return Err(bad_request(format!("direction {other:?}: input, output or both"))),
         };
-        if let Some(name) = args["protocol"].as_str() {
-            let known =
-                ethertype(name).ok_or_else(|| bad_request(format!("protocol {name:?} is not known")))?;
-            spec.protocol = Some(known);
+        let protocol = args["protocol"].as_str();
+        if let Some(name) = protocol.filter(|name| config::ethertype(name).is_none()) {
+            return Err(bad_request(format!("protocol {name:?} is not known")));
         }
-        spec.cookie = Cookie(args["cookie"].as_u64().unwrap_or(0));
-        if let Some(given) = args["args"].as_object() {
-            let value = |v: &Value| match v {
-                Value::String(text) => Some(ArgValue::Text(text.clone())),
-                Value::Bool(on) => Some(ArgValue::Switch(*on)),
-                Value::Number(n) => n.as_i64().map(ArgValue::Number),
+        let mut filter = Filter {
+            kind: text("kind")?.to_owned(),
+            port: spanned(text("port")?),
+            direction,
+            protocol: protocol.map(spanned),
+            cookie: args["cookie"].as_u64().unwrap_or(0),
+            args: BTreeMap::new(),
+        };
+        for (name, value) in args["args"].as_object().into_iter().flatten() {
+            let value = match value {
+                Value::String(text) => Some(Arg::Text(text.clone())),
+                Value::Bool(on) => Some(Arg::Switch(*on)),
+                Value::Number(n) => n.as_i64().map(Arg::Number),
                 _ => None,
             };
-            let pair = |(name, v): (&String, &Value)| {
-                value(v).map(|v| (name.clone(), v)).ok_or_else(|| bad_request(format!("argument `{name}`")))
-            };
-            spec.args = Args(given.iter().map(pair).collect::<Result<_, _>>()?);
+            let value = value.ok_or_else(|| bad_request(format!("argument `{name}`")))?;
+            filter.args.insert(name.clone(), value);
         }
-        let id = self.control.attach(spec)?.wait(PATIENCE)?;
+        let id = self.running().attach(&filter)?;
         Ok(json!({ "id": id.0 }))
     }
 
     fn detach(&self, args: &Value) -> Result<Value, Error> {
         let id = args["id"].as_u64().and_then(|n| u32::try_from(n).ok());
         let id = id.ok_or_else(|| bad_request("`id` is not a number"))?;
-        let report = self.control.detach(AttachId(id))?.wait(PATIENCE)?;
+        let report = self.running().detach(AttachId(id))?;
         serde_json::to_value(report).map_err(|e| bad_request(e.to_string()))
+    }
+
+    /// MTU and state of an interface. Of a virtual one the configuration keeps them.
+    fn set(&self, args: &Value) -> Result<Value, Error> {
+        let name = args["interface"].as_str().ok_or_else(|| bad_request("`interface` is not text"))?;
+        let mtu = match &args["mtu"] {
+            Value::Null => None,
+            mtu => {
+                let mtu = mtu.as_u64().and_then(|n| u32::try_from(n).ok());
+                Some(mtu.ok_or_else(|| bad_request("`mtu` is not a number"))?)
+            }
+        };
+        self.change(|running| running.set(name, mtu, args["up"].as_bool()))
+    }
+
+    /// A whole configuration; with `dry` only what would change is told.
+    fn apply(&self, args: &Value) -> Result<Value, Error> {
+        let text = args["config"].as_str().ok_or_else(|| bad_request("`config` is not text"))?;
+        let new = Config::parse(text, "the configuration").map_err(|complaints| all_of(&complaints))?;
+        let dry = args["dry"].as_bool().unwrap_or(false);
+        self.change(|running| if dry { running.difference(&new) } else { running.apply(&new) })
     }
 }

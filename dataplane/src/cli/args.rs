@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
 /// Network kernel extensions for Linux, in user space, at poll-mode speed.
 #[derive(Parser, Debug)]
@@ -36,8 +37,17 @@ impl Cli {
             | Command::Attach { json, .. }
             | Command::Detach { json, .. }
             | Command::Explain { json, .. }
-            | Command::Config(ConfigCommand::Check { json, .. } | ConfigCommand::Diff { json, .. }) => *json,
-            Command::Run { .. } | Command::Config(ConfigCommand::Show { .. }) => false,
+            | Command::Config(
+                ConfigCommand::Check { json, .. }
+                | ConfigCommand::Diff { json, .. }
+                | ConfigCommand::Apply { json, .. },
+            ) => *json,
+            Command::Run { .. }
+            | Command::Config(ConfigCommand::Show { .. })
+            | Command::Address(_)
+            | Command::Route(_)
+            | Command::Neighbor(_)
+            | Command::Interface(_) => false,
         }
     }
 }
@@ -65,9 +75,21 @@ pub(super) enum Command {
         #[arg(short, long)]
         config: PathBuf,
     },
-    /// Look at configurations.
+    /// Look at configurations, and apply one to the running dataplane.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Change addresses of the running dataplane.
+    #[command(subcommand)]
+    Address(Change<PortAddress, PortAddress>),
+    /// Change routes of the running dataplane.
+    #[command(subcommand)]
+    Route(Change<Route, RouteTo>),
+    /// Change neighbours of the running dataplane that need not be asked for.
+    #[command(subcommand)]
+    Neighbor(Change<Neighbor, PortAddress>),
+    /// Change virtual interfaces of the running dataplane.
+    #[command(subcommand)]
+    Interface(InterfaceCommand),
     /// Look for what would keep NKE from working, on this machine or with this device.
     Doctor {
         /// The device.
@@ -86,9 +108,9 @@ pub(super) enum Command {
     },
     /// Attach a filter to a port.
     Attach {
-        /// Kind of filter: count, drop, mirror.
+        /// Kind of filter: of interfaces checksum, cipher, count, drop, mirror, policer; of IP acl, conntrack, nat, policer.
         kind: String,
-        /// The port.
+        /// The port or interface; `ip` or `ip6` for filters of IP.
         #[arg(long)]
         port: String,
         /// What it sees.
@@ -135,20 +157,156 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print a file with every default filled in.
+    /// Print a file, or the running configuration, with every default filled in.
     Show {
-        /// The file.
-        file: PathBuf,
+        /// The file; without, the running configuration.
+        file: Option<PathBuf>,
     },
-    /// Say what changes from one file to another.
+    /// Say what changes from one file to another, or from the running configuration to a file.
     Diff {
-        /// The one.
+        /// The one; the other, if it is the only one given.
         old: PathBuf,
         /// The other.
-        new: PathBuf,
+        new: Option<PathBuf>,
         /// As an array of lines.
         #[arg(long)]
         json: bool,
+    },
+    /// Make the running dataplane what a file says, without stopping it.
+    Apply {
+        /// The file.
+        #[arg(short, long)]
+        config: PathBuf,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A change of one entry: `A` says all of it, `D` which one.
+#[derive(Subcommand, Debug)]
+pub(super) enum Change<A: clap::Args, D: clap::Args> {
+    /// Add one that is not there.
+    Add(A),
+    /// Add one, or put it in the place of the one that is there.
+    Replace(A),
+    /// Take one away.
+    Del(D),
+}
+
+/// An entry of a configuration, as the control socket takes it.
+pub(super) trait Entry {
+    fn entry(&self) -> Value;
+}
+
+impl<A: clap::Args + Entry, D: clap::Args + Entry> Change<A, D> {
+    /// Verb and entry.
+    pub(super) fn request(&self) -> (&'static str, Value) {
+        match self {
+            Change::Add(all) => ("add", all.entry()),
+            Change::Replace(all) => ("replace", all.entry()),
+            Change::Del(which) => ("del", which.entry()),
+        }
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct PortAddress {
+    /// The port or interface.
+    port: String,
+    /// The address; of the router itself with the length of its network's prefix: 192.0.2.1/24.
+    address: String,
+}
+
+impl Entry for PortAddress {
+    fn entry(&self) -> Value {
+        json!({ "port": self.port, "address": self.address })
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct RouteTo {
+    /// Where to: 198.51.100.0/24.
+    to: String,
+}
+
+impl Entry for RouteTo {
+    fn entry(&self) -> Value {
+        json!({ "to": self.to })
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Route {
+    #[command(flatten)]
+    to: RouteTo,
+    /// The next router.
+    #[arg(long)]
+    via: Option<String>,
+    /// The port or interface; needed without `--via`, or when it is link-local.
+    #[arg(long)]
+    port: Option<String>,
+    /// What to do: unicast, blackhole, unreachable, prohibit.
+    #[arg(long)]
+    kind: Option<String>,
+}
+
+impl Entry for Route {
+    fn entry(&self) -> Value {
+        json!({ "to": self.to.to, "via": self.via, "port": self.port, "kind": self.kind })
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Neighbor {
+    #[command(flatten)]
+    at: PortAddress,
+    /// Its link address: 02:00:00:00:00:01.
+    mac: String,
+}
+
+impl Entry for Neighbor {
+    fn entry(&self) -> Value {
+        json!({ "port": self.at.port, "address": self.at.address, "mac": self.mac })
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum InterfaceCommand {
+    /// Make one.
+    Add {
+        /// Kind: vlan, vxlan, gre, tap, pair, loopback.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Argument of the kind, NAME=VALUE.
+        #[arg(long = "arg", value_name = "NAME=VALUE", value_parser = name_value)]
+        args: Vec<(String, String)>,
+        /// Largest packet behind the link header, in bytes.
+        #[arg(long)]
+        mtu: Option<u32>,
+    },
+    /// Take one away, with its addresses and filters and the routes by it.
+    Del {
+        /// Its name.
+        name: String,
+    },
+    /// Change one, or a port.
+    Set {
+        /// Its name.
+        name: String,
+        /// Largest packet behind the link header, in bytes.
+        #[arg(long)]
+        mtu: Option<u32>,
+        /// Let it send and receive.
+        #[arg(long, conflicts_with = "down")]
+        up: bool,
+        /// Let it neither send nor receive.
+        #[arg(long)]
+        down: bool,
     },
 }
 

@@ -5,13 +5,14 @@ mod output;
 mod render;
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
 
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, Command, ConfigCommand, InterfaceCommand};
 use output::{print, print_json};
 
 use crate::config::{self, Complaints, Config};
@@ -79,7 +80,11 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             }
             Ok(run::run(&config)?)
         }
-        Command::Config(command) => look_at_config(command),
+        Command::Config(command) => configure(cli, command),
+        Command::Address(change) => edit(cli, "address", change.request()),
+        Command::Route(change) => edit(cli, "route", change.request()),
+        Command::Neighbor(change) => edit(cli, "neighbor", change.request()),
+        Command::Interface(command) => interface(cli, command),
         Command::Doctor { device, json } => {
             let report = doctor::examine(device.as_deref());
             if *json {
@@ -118,7 +123,39 @@ fn show(cli: &Cli, verb: &str, args: Value, render: impl Fn(&Value) -> String) -
     Ok(())
 }
 
-fn look_at_config(command: &ConfigCommand) -> Result<(), Trouble> {
+/// Changes an entry of the running configuration, and says what changed.
+fn edit(cli: &Cli, section: &str, (verb, entry): (&str, Value)) -> Result<(), Trouble> {
+    show(cli, verb, json!({ "section": section, "entry": entry }), changes)
+}
+
+fn interface(cli: &Cli, command: &InterfaceCommand) -> Result<(), Trouble> {
+    match command {
+        InterfaceCommand::Add { kind, name, args, mtu } => {
+            let args: Map<String, Value> = args.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+            let entry = json!({ "kind": kind, "name": name, "args": args, "mtu": mtu });
+            edit(cli, "interface", ("add", entry))
+        }
+        InterfaceCommand::Del { name } => edit(cli, "interface", ("del", json!({ "name": name }))),
+        InterfaceCommand::Set { name, mtu, up, down } => {
+            let up = (*up || *down).then_some(*up);
+            show(cli, "set", json!({ "interface": name, "mtu": mtu, "up": up }), changes)
+        }
+    }
+}
+
+/// The lines of a change.
+fn changes(answer: &Value) -> String {
+    let lines = answer["changes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    if text.is_empty() { "nothing to change\n".into() } else { text }
+}
+
+fn configure(cli: &Cli, command: &ConfigCommand) -> Result<(), Trouble> {
+    // Complaints are about the file here, with their places in it.
+    let apply = |file: &Path, dry: bool, render: &dyn Fn(&Value) -> String| {
+        let text = Config::load(file)?.to_toml();
+        show(cli, "apply", json!({ "config": text, "dry": dry }), render)
+    };
     match command {
         ConfigCommand::Check { file, json } => {
             Config::load(file)?;
@@ -128,8 +165,13 @@ fn look_at_config(command: &ConfigCommand) -> Result<(), Trouble> {
                 print(&format!("{}: no mistakes\n", file.display()));
             }
         }
-        ConfigCommand::Show { file } => print(&Config::load(file)?.to_toml()),
-        ConfigCommand::Diff { old, new, json } => {
+        ConfigCommand::Show { file: Some(file) } => print(&Config::load(file)?.to_toml()),
+        ConfigCommand::Show { file: None } => {
+            let text = |answer: &Value| answer["config"].as_str().unwrap_or_default().to_owned();
+            show(cli, "config", Value::Null, text)?;
+        }
+        ConfigCommand::Diff { old: file, new: None, .. } => apply(file, true, &changes)?,
+        ConfigCommand::Diff { old, new: Some(new), json } => {
             let lines = config::diff(&Config::load(old)?, &Config::load(new)?);
             if *json {
                 print_json(&json!(lines));
@@ -137,6 +179,7 @@ fn look_at_config(command: &ConfigCommand) -> Result<(), Trouble> {
                 print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>());
             }
         }
+        ConfigCommand::Apply { config, dry_run, .. } => apply(config, *dry_run, &changes)?,
     }
     Ok(())
 }

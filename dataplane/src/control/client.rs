@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::protocol::{Failure, REPLY_MAX, REQUEST_MAX, VERSION, frame, take_message};
+use super::protocol::{CHANGE_MAX, Failure, REPLY_MAX, VERSION, frame, take_message};
 use super::sys;
 
 /// How long a request may take from its first byte to the last of its answer: longer than the longest the dataplane
@@ -49,7 +49,7 @@ impl Client {
     pub fn call(&mut self, verb: &str, args: Value) -> Result<Value, Failure> {
         let request = json!({ "v": VERSION, "verb": verb, "args": args });
         let too_long = || Failure::new("NKE-CTL-TOO-LONG", "the request is too long");
-        let bytes = frame(&request, REQUEST_MAX).ok_or_else(too_long)?;
+        let bytes = frame(&request, CHANGE_MAX).ok_or_else(too_long)?;
         let end = Instant::now() + self.deadline;
         // A server that refuses may have closed already; its answer can still be read.
         let sent = self.send(&bytes, end);

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) since: Instant,
     /// Nothing more is read: once the answer is out the connection is closed.
     closing: bool,
+    /// Longest request taken.
+    request_max: usize,
 }
 
 /// What reading came to.
@@ -67,7 +69,13 @@ impl Connection {
             phase: Phase::Silent,
             since: Instant::now(),
             closing: false,
+            request_max: REQUEST_MAX,
         }
+    }
+
+    /// Takes requests of up to so many bytes.
+    pub(super) fn take_up_to(&mut self, request_max: usize) {
+        self.request_max = request_max;
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -116,7 +124,7 @@ impl Connection {
 
     /// A request that has arrived, maybe together with the one before.
     pub(super) fn next_request(&mut self) -> Heard {
-        let heard = match take_message(&mut self.incoming, REQUEST_MAX) {
+        let heard = match take_message(&mut self.incoming, self.request_max) {
             Ok(None) => Heard::Nothing,
             Ok(Some(request)) => Heard::Request(request),
             Err(failure) => Heard::Garbage(failure),

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 /// Version of the protocol.
 pub const VERSION: u64 = 1;
-/// Longest request, in bytes.
+/// Longest request, in bytes, of a client that may only read.
 pub const REQUEST_MAX: usize = 64 * 1024;
+/// Longest request, in bytes, of one that may change something: a whole configuration.
+pub const CHANGE_MAX: usize = 4 * 1024 * 1024;
 /// Longest reply, in bytes.
 pub const REPLY_MAX: usize = 4 * 1024 * 1024;
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::bell::Sleeper;
 use super::connection::{Connection, Heard, Phase};
 use super::lane::{Done, Job, Lane};
-use super::protocol::{Failure, VERSION};
+use super::protocol::{CHANGE_MAX, Failure, VERSION};
 use super::server::{Counters, Handler, Limits};
 use super::sys::{self, Interest};
 
@@ -244,6 +244,9 @@ impl Service {
             client.dismiss(Failure::new("NKE-CTL-DENIED", message));
         } else if self.make_room(trusted) {
             count(&self.counters.accepted);
+            if trusted {
+                client.take_up_to(CHANGE_MAX);
+            }
             self.clients.push(client);
         } else {
             count(&self.counters.refused_full);

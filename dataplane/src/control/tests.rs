@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::protocol::take_message;
+use super::protocol::{CHANGE_MAX, take_message};
 use super::*;
 
 /// Gives back what it was asked with. Verbs that begin with `change` are no reads.
@@ -257,17 +257,25 @@ fn sizes_have_an_end() {
     let place = Place::new();
     let server = place.serve(Limits::default());
     let mut client = Client::connect(&place.socket()).unwrap();
-    assert_eq!(client.call("show", json!("x".repeat(REQUEST_MAX))).unwrap_err().id, "NKE-CTL-TOO-LONG");
+    assert_eq!(client.call("show", json!("x".repeat(CHANGE_MAX))).unwrap_err().id, "NKE-CTL-TOO-LONG");
     assert_eq!(client.call("huge", Value::Null).unwrap_err().id, "NKE-CTL-TOO-LONG");
-    let just = "x".repeat(REQUEST_MAX - 100);
+    let just = "x".repeat(REPLY_MAX - 100);
     assert_eq!(client.call("show", json!(just)), Ok(json!(just)));
     // A length above the limit is refused before any of it is taken.
-    for len in [REQUEST_MAX as u32 + 1, u32::MAX] {
+    for len in [CHANGE_MAX as u32 + 1, u32::MAX] {
         let mut stream = place.raw();
         stream.write_all(&len.to_le_bytes()).unwrap();
         let replies = replies(&mut stream);
         assert_eq!(replies[0]["error"]["id"], json!("NKE-CTL-BAD-REQUEST"), "and then closed");
     }
+    // Who may only read says little.
+    let reader = Place::new();
+    let limits = Limits { authorise: Box::new(|_: &Peer, change| !change), ..Limits::default() };
+    let readers = reader.serve(limits);
+    let mut stream = UnixStream::connect(reader.socket()).unwrap();
+    stream.write_all(&(REQUEST_MAX as u32 + 1).to_le_bytes()).unwrap();
+    assert_eq!(replies(&mut stream)[0]["error"]["id"], json!("NKE-CTL-BAD-REQUEST"));
+    readers.stop();
     // Deep nesting is refused, not followed down the stack.
     let deep = "[".repeat(60_000);
     let mut stream = place.raw();

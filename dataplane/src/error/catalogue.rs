@@ -52,6 +52,8 @@ catalogue! {
     "NKE-CFG-005" Config "a name or port is used twice", "two sections claim the same thing", "rename or remove one of them";
     "NKE-CFG-006" Config "settings do not fit together", "the message names both", "change one of them";
     "NKE-CFG-007" Config "a key is missing", "each section, and each kind of port, has keys it cannot do without", "add the key named";
+    "NKE-CFG-008" Busy "a setting cannot be changed while NKE runs", "workers, memory, ports, wires and the sizes of [router] are fixed at the start", "restart with the new file, or leave these settings as they are";
+    "NKE-CFG-009" Failed "a configuration was applied in part", "the message names the step that failed and what was done before it", "mend the file and apply it again: what is done already is left alone";
     "NKE-PRIV-001" Privilege "a privilege is missing", "AF_XDP needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, and CAP_IPC_LOCK for a large pool", "run as root, or grant the capabilities";
     "NKE-DEV-001" Device "a device cannot be used", "it does not exist in this network namespace, or refuses a setting", "see `ip link`, and `nke doctor DEVICE`";
     "NKE-DEV-002" Device "a device is guarded", "the default route or this SSH session goes through it: taking it would cut the machine off", "use another device, select the traffic with `match`, leave the host to the kernel with host = \"kernel\" in [router], or set force = true";
