@@ -1,4 +1,5 @@
-//! `nke-bench wire`: frames through a forwarder between two veth pairs, in three namespaces.
+//! `nke-bench wire` and `nke-bench router`: frames through a forwarder between two veth pairs, in three namespaces. Of a wire it
+//! carries frames as they are, of a router it routes IPv4.
 //!
 //! The generator and the sink are XDP programs in the kernel, so the same ones serve NKE, testpmd and the kernel's bridge,
 //! and latency needs no process at either end. Generator on core 0, forwarder on core 1; the sink's work is done on the
@@ -11,16 +12,21 @@ use af_xdp::program::{AttachMode, Link, LiveSource, Rate, Sink};
 use clap::Args;
 use hdrhistogram::Histogram;
 use nke_dataplane::arena::Arena;
+use nke_dataplane::config::address_and_length;
+use nke_dataplane::inet::{Net, NextHop, Request, RouteChange, RouteTo};
 use nke_dataplane::lab::{Lab, Veth, ip};
 use nke_dataplane::netdev;
 use nke_dataplane::port::frames::udp_frame;
 use nke_dataplane::port::memory::latency_histogram;
 use nke_dataplane::port::xdp_open::{Hold, XdpOptions, open};
 use nke_dataplane::runtime::{Builder, Runtime, Settings};
+use nke_filters::IfIndex;
+use nke_mbuf::wire::EtherAddr;
 use serde_json::json;
 
 use crate::peers::hugepages::HugePages;
 use crate::peers::testpmd::{self, Testpmd};
+use crate::router_rig::PATIENCE;
 use crate::stats::{Error, Report, median, spread};
 
 #[derive(Args)]
@@ -45,28 +51,54 @@ const STEPS: usize = 8;
 /// A rate is given up only when so many trials of it in a row lost packets: one alone may be an accident of the machine.
 const TRIALS: usize = 3;
 
+/// What the forwarder does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scene {
+    /// Carries frames from one end to the other.
+    Wire,
+    /// Routes IPv4 packets.
+    Router,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Who {
     Nke,
+    Router,
     Testpmd,
     Bridge,
+    Kernel,
 }
 
 impl Who {
     fn name(self) -> &'static str {
         match self {
             Who::Nke => "nke wire",
+            Who::Router => "nke router",
             Who::Testpmd => "testpmd io, af_xdp vdev",
             Who::Bridge => "kernel bridge",
+            Who::Kernel => "kernel ip_forward",
         }
     }
+
+    fn routes(self) -> bool {
+        matches!(self, Who::Router | Who::Kernel)
+    }
 }
+
+/// Of n0, which frames for a router are sent to.
+const MAC: EtherAddr = EtherAddr([2, 0, 0, 0, 0, 0xa]);
+/// The router at the other end.
+const NEXT_MAC: EtherAddr = EtherAddr([2, 0, 0, 0, 1, 0xb]);
+const NEXT: &str = "10.0.2.2";
+const ADDRESSES: [&str; 2] = ["10.0.1.1", "10.0.2.1"];
+/// Where all packets go.
+const ROUTE: &str = "198.19.0.0/16";
 
 /// A forwarder between n0 and n1.
 enum Forwarder {
     Nke(Option<Runtime>, Vec<Hold>),
     Testpmd(Testpmd),
-    Bridge,
+    Kernel,
 }
 
 impl Drop for Forwarder {
@@ -79,7 +111,7 @@ impl Drop for Forwarder {
                 }
             }
             Forwarder::Testpmd(testpmd) => assert!(testpmd.is_running(), "testpmd ran to the end"),
-            Forwarder::Bridge => (),
+            Forwarder::Kernel => (),
         }
     }
 }
@@ -89,6 +121,7 @@ struct Bed {
     _forwarder: Forwarder,
     _link: Link,
     sink: Sink,
+    frame: [u8; 60],
     generator: String,
     _lab: Lab,
 }
@@ -101,8 +134,18 @@ impl Bed {
         lab.veth((&middle, "n1"), (&end, "s0"), Veth::default())?;
         let sink = Sink::load_with_latency()?;
         let link = netdev::in_netns(Some(&end), || sink.attach("s0", AttachMode::Native))??;
+        let mut frame = [0; 60];
+        udp_frame(&mut frame, 0);
+        if who.routes() {
+            ip(&["-n", &middle, "link", "set", "n0", "address", &MAC.to_string()])?;
+            frame[..6].copy_from_slice(&MAC.0);
+        }
         let forwarder = match who {
-            Who::Nke => nke(&middle)?,
+            Who::Nke | Who::Router => nke(&middle, who)?,
+            Who::Kernel => {
+                kernel_router(&lab, &middle)?;
+                Forwarder::Kernel
+            }
             Who::Testpmd => {
                 Forwarder::Testpmd(Testpmd::af_xdp(lab.command(&middle, "dpdk-testpmd"), "n0", "n1", 1)?)
             }
@@ -117,10 +160,10 @@ impl Bed {
                     all.extend(words.split(' '));
                     ip(&all)?;
                 }
-                Forwarder::Bridge
+                Forwarder::Kernel
             }
         };
-        let bed = Bed { _forwarder: forwarder, _link: link, sink, generator, _lab: lab };
+        let bed = Bed { _forwarder: forwarder, _link: link, sink, frame, generator, _lab: lab };
         bed.wait_until_it_forwards()?;
         Ok(bed)
     }
@@ -142,9 +185,7 @@ impl Bed {
         let before = self.sink.counters()?.packets;
         let report = netdev::in_netns(Some(&self.generator), || {
             core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
-            let mut frame = [0; 60];
-            udp_frame(&mut frame, 0);
-            let source = LiveSource::new("g0", &frame, FLOWS)?;
+            let source = LiveSource::new("g0", &self.frame, FLOWS)?;
             match pps {
                 0 => source.run((seconds * FLOOD_PPS) as u32, 64, Rate::Flood),
                 pps => source.run((f64::from(pps) * seconds) as u32, 8, Rate::PerSecond(pps)),
@@ -222,7 +263,25 @@ impl Trial {
     }
 }
 
-fn nke(netns: &str) -> Result<Forwarder, Error> {
+/// The kernel as router. It receives on the generator's core, so it hands packets to the forwarder's first (RPS): one core for
+/// forwarding, as for the others.
+fn kernel_router(lab: &Lab, netns: &str) -> Result<(), Error> {
+    let next = format!("neigh add {NEXT} lladdr {NEXT_MAC} dev n1 nud permanent");
+    let route = format!("route add {ROUTE} via {NEXT}");
+    let addresses =
+        ADDRESSES.iter().zip(["n0", "n1"]).map(|(a, dev)| format!("address add {a}/24 dev {dev}"));
+    for words in addresses.chain([next, route]) {
+        let mut all = vec!["-n", netns];
+        all.extend(words.split(' '));
+        ip(&all)?;
+    }
+    let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; \
+                    echo 0 > /proc/sys/net/ipv4/conf/n0/rp_filter; echo 2 > /sys/class/net/n0/queues/rx-0/rps_cpus";
+    let done = lab.command(netns, "ip").args(["netns", "exec", netns, "sh", "-ec", settings]).status()?;
+    if done.success() { Ok(()) } else { Err("the kernel does not forward".into()) }
+}
+
+fn nke(netns: &str, who: Who) -> Result<Forwarder, Error> {
     let arena = Arena::new(16384, 2048, Pages::Auto)?;
     let settings = Settings { cores: vec![Some(1)], ..Settings::default() };
     let mut builder = Builder::new(arena.pool.clone(), settings);
@@ -231,11 +290,26 @@ fn nke(netns: &str) -> Result<Forwarder, Error> {
         let options = XdpOptions { netns: Some(netns.to_owned()), ..XdpOptions::device(device) };
         let port = open(&options, &arena, i as u16)?;
         let interface = builder.plain_interface(device, "af_xdp", 0);
+        builder.link(interface, port.mac, port.mtu);
         lanes.extend(port.queues.into_iter().map(|q| builder.queue(interface, 0, Box::new(q))));
         holds.push(port.hold);
     }
-    builder.wire(lanes[0], lanes[1]);
+    if who == Who::Nke {
+        builder.wire(lanes[0], lanes[1]);
+    }
     let mut runtime = builder.start()?;
+    if who == Who::Router {
+        let control = runtime.control();
+        for (device, address) in ["n0", "n1"].into_iter().zip(ADDRESSES) {
+            control.add_address(device, address.parse()?, 24)?.wait(PATIENCE)?;
+        }
+        let (next, n1) = (NEXT.parse()?, IfIndex(1));
+        control.inet(Request::Neighbor(n1, next, Some(NEXT_MAC)))?.wait(PATIENCE)?;
+        let (address, len) = address_and_length(ROUTE).ok_or("a route")?;
+        let hop = NextHop { via: Some(next), interface: Some(n1), weight: 1 };
+        let change = RouteChange { net: Net { address, len }, to: Some(RouteTo::Via(vec![hop])) };
+        control.inet(Request::Routes(vec![change]))?.wait(PATIENCE)?;
+    }
     runtime.go();
     Ok(Forwarder::Nke(Some(runtime), holds))
 }
@@ -251,18 +325,22 @@ struct Found {
     p999: Vec<f64>,
 }
 
-pub fn run(options: &Options) -> Result<Report, Error> {
+pub fn run(options: &Options, scene: Scene) -> Result<Report, Error> {
     let peers = !options.no_peers;
     // This thread, too, stays off the forwarder's core.
     nke_dataplane::affinity::avoid(&[1])?;
-    let mut who = vec![Who::Nke];
+    let (nke, kernel) = match scene {
+        Scene::Wire => (Who::Nke, Who::Bridge),
+        Scene::Router => (Who::Router, Who::Kernel),
+    };
+    let mut who = vec![nke];
     let with_testpmd = peers && testpmd::installed();
     let _pages = if with_testpmd { Some(HugePages::reserve(700)?) } else { None };
     if with_testpmd {
         who.push(Who::Testpmd);
     }
     if peers {
-        who.push(Who::Bridge);
+        who.push(kernel);
     }
     let new = |who| Found {
         who,
@@ -290,7 +368,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
             f.overload.push(bed.trial((2.0 * no_drop) as u32, options.seconds)?.delivered_pps());
         }
         // The same load for all: half of what the slowest of NKE and testpmd carries without loss.
-        let load = found.iter().filter(|f| f.who != Who::Bridge).filter_map(|f| f.no_drop.last()).copied();
+        let load = found.iter().filter(|f| f.who != kernel).filter_map(|f| f.no_drop.last()).copied();
         let load = load.fold(f64::INFINITY, f64::min) / 2.0;
         for f in &mut found {
             let histogram = Bed::new(f.who)?.latency(load, options.seconds * 2.0)?;
