@@ -38,19 +38,23 @@ pub struct Options {
 const RULES: [usize; 4] = [10, 100, 1000, 10_000];
 const ROUTES: usize = 100_000;
 
-/// The same rules for both.
-struct Lists {
+/// The same rules for all.
+pub struct Lists {
     nke: String,
     l3fwd: String,
+    /// A chain of nftables at the kernel's forward hook.
+    pub nft: String,
 }
 
 /// Ports rules are about: first and last. The traffic's is 9, by UDP.
 const PORTS: [(u16, u16); 5] = [(80, 80), (443, 443), (53, 53), (1024, 1999), (8000, 8100)];
 
 impl Lists {
-    fn new(count: usize, table: &Table) -> Lists {
+    pub fn new(count: usize, table: &Table) -> Lists {
         let mut dice = Dice(3);
         let (mut nke, mut l3fwd) = (String::new(), String::new());
+        let mut nft =
+            "table ip f {\nchain forward {\ntype filter hook forward priority 0; policy accept;\n".to_owned();
         let destinations = table.destinations(65536);
         for _ in 0..count {
             let mut of = |all: &[u8]| all[dice.below(all.len() as u32) as usize];
@@ -68,11 +72,22 @@ impl Lists {
             let (protocol, number) = [("tcp", 6), ("udp", 17)][dice.below(2) as usize];
             let (low, high) = PORTS[dice.below(PORTS.len() as u32) as usize];
             let _ = writeln!(nke, "deny {protocol} from {from} to {to} port {low}-{high}");
+            let _ = writeln!(nft, "ip saddr {from} ip daddr {to} {protocol} dport {low}-{high} drop");
             let _ = writeln!(l3fwd, "@{from} {to} 0 : 65535 {low} : {high} 0x{number:02x}/0xff");
         }
         nke += "permit any\n";
         l3fwd += "R0.0.0.0/0 0.0.0.0/0 0 : 65535 0 : 65535 0x00/0x00 0\n";
-        Lists { nke, l3fwd }
+        nft += "}\n}\n";
+        Lists { nke, l3fwd, nft }
+    }
+}
+
+impl Lists {
+    /// NKE's, to be attached at the forward hook.
+    pub fn spec(&self) -> AttachSpec {
+        let args = [("rule", self.nke.as_str()), ("hook", "forward")];
+        let args = args.map(|(name, text)| (name.to_owned(), ArgValue::Text(text.to_owned())));
+        AttachSpec { args: FilterArgs(args.into()), ..AttachSpec::kind("acl", "ip") }
     }
 }
 
@@ -98,10 +113,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
             let control = rig.control();
             control.register_ip(std::sync::Arc::new(Acl))?.wait(PATIENCE)?;
             for (row, lists) in rows.iter_mut().zip(&lists) {
-                let args = [("rule", lists.nke.as_str()), ("hook", "forward")];
-                let args = args.map(|(name, text)| (name.to_owned(), ArgValue::Text(text.to_owned())));
-                let spec = AttachSpec { args: FilterArgs(args.into()), ..AttachSpec::kind("acl", "ip") };
-                let id = control.attach(spec)?.wait(PATIENCE)?;
+                let id = control.attach(lists.spec())?.wait(PATIENCE)?;
                 row.nke.push(rig.measure(options.seconds));
                 control.detach(id)?.wait(PATIENCE)?;
                 if let Some(l3fwd) = &l3fwd {

@@ -41,7 +41,7 @@ enum Scenario {
     /// Throughput and latency over veth, beside DPDK's testpmd on AF_XDP and the kernel's bridge (root).
     Wire(wire::Options),
     /// The same as a router of IPv4, beside the kernel's own forwarding, and testpmd, which only carries frames (root).
-    Router(wire::Options),
+    Router(wire::RouterOptions),
     /// Attach and detach under load: packets lost, blocked time, detach latency.
     Reconf(reconf::Options),
 }
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
         Scenario::Pipeline(options) => pipeline::run(options),
         Scenario::Route(options) => route::run(options),
         Scenario::Acl(options) => acl::run(options),
-        Scenario::Wire(options) => wire::run(options, wire::Scene::Wire),
-        Scenario::Router(options) => wire::run(options, wire::Scene::Router),
+        Scenario::Wire(options) => wire::run(options),
+        Scenario::Router(options) => wire::run_router(options),
         Scenario::Reconf(options) => reconf::run(options),
     };
     match result {

@@ -5,6 +5,9 @@
 //! and latency needs no process at either end. Generator on core 0, forwarder on core 1; the sink's work is done on the
 //! core that sends to it, for every forwarder alike.
 
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_xdp::Pages;
@@ -21,13 +24,16 @@ use nke_dataplane::port::memory::latency_histogram;
 use nke_dataplane::port::xdp_open::{Hold, XdpOptions, open};
 use nke_dataplane::runtime::{Builder, Runtime, Settings};
 use nke_filters::IfIndex;
+use nke_filters::builtin::Acl;
 use nke_mbuf::wire::EtherAddr;
 use serde_json::json;
 
+use crate::acl::Lists;
 use crate::peers::hugepages::HugePages;
 use crate::peers::testpmd::{self, Testpmd};
 use crate::router_rig::PATIENCE;
 use crate::stats::{Error, Report, median, spread};
+use crate::table::Table;
 
 #[derive(Args)]
 pub struct Options {
@@ -45,6 +51,15 @@ pub struct Options {
     no_peers: bool,
 }
 
+#[derive(Args)]
+pub struct RouterOptions {
+    #[command(flatten)]
+    common: Options,
+    /// Rules in a list at the forward hook, none of which fits the traffic: NKE's `acl`, and a chain of nftables for the kernel.
+    #[arg(long, default_value_t = 0)]
+    rules: usize,
+}
+
 const FLOWS: u32 = 256;
 /// Steps of the search for the highest rate without loss: ends within 6,000 packets per second.
 const STEPS: usize = 8;
@@ -52,12 +67,11 @@ const STEPS: usize = 8;
 const TRIALS: usize = 3;
 
 /// What the forwarder does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scene {
+enum Scene {
     /// Carries frames from one end to the other.
     Wire,
-    /// Routes IPv4 packets.
-    Router,
+    /// Routes IPv4 packets, with rules or without.
+    Router(Option<Lists>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +141,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(who: Who) -> Result<Bed, Error> {
+    fn new(who: Who, scene: &Scene) -> Result<Bed, Error> {
         let mut lab = Lab::new()?;
         let [generator, middle, end] = [lab.netns("gen")?, lab.netns("mid")?, lab.netns("sink")?];
         lab.veth((&generator, "g0"), (&middle, "n0"), Veth::default())?;
@@ -141,9 +155,9 @@ impl Bed {
             frame[..6].copy_from_slice(&MAC.0);
         }
         let forwarder = match who {
-            Who::Nke | Who::Router => nke(&middle, who)?,
+            Who::Nke | Who::Router => nke(&middle, scene)?,
             Who::Kernel => {
-                kernel_router(&lab, &middle)?;
+                kernel_router(&lab, &middle, scene)?;
                 Forwarder::Kernel
             }
             Who::Testpmd => {
@@ -265,7 +279,7 @@ impl Trial {
 
 /// The kernel as router. It receives on the generator's core, so it hands packets to the forwarder's first (RPS): one core for
 /// forwarding, as for the others.
-fn kernel_router(lab: &Lab, netns: &str) -> Result<(), Error> {
+fn kernel_router(lab: &Lab, netns: &str, scene: &Scene) -> Result<(), Error> {
     let next = format!("neigh add {NEXT} lladdr {NEXT_MAC} dev n1 nud permanent");
     let route = format!("route add {ROUTE} via {NEXT}");
     let addresses =
@@ -278,10 +292,16 @@ fn kernel_router(lab: &Lab, netns: &str) -> Result<(), Error> {
     let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; \
                     echo 0 > /proc/sys/net/ipv4/conf/n0/rp_filter; echo 2 > /sys/class/net/n0/queues/rx-0/rps_cpus";
     let done = lab.command(netns, "ip").args(["netns", "exec", netns, "sh", "-ec", settings]).status()?;
-    if done.success() { Ok(()) } else { Err("the kernel does not forward".into()) }
+    if !done.success() {
+        return Err("the kernel does not forward".into());
+    }
+    let Scene::Router(Some(lists)) = scene else { return Ok(()) };
+    let mut nft = lab.command(netns, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+    nft.stdin.take().ok_or("no pipe")?.write_all(lists.nft.as_bytes())?;
+    if nft.wait()?.success() { Ok(()) } else { Err("nft refused the rules".into()) }
 }
 
-fn nke(netns: &str, who: Who) -> Result<Forwarder, Error> {
+fn nke(netns: &str, scene: &Scene) -> Result<Forwarder, Error> {
     let arena = Arena::new(16384, 2048, Pages::Auto)?;
     let settings = Settings { cores: vec![Some(1)], ..Settings::default() };
     let mut builder = Builder::new(arena.pool.clone(), settings);
@@ -294,11 +314,11 @@ fn nke(netns: &str, who: Who) -> Result<Forwarder, Error> {
         lanes.extend(port.queues.into_iter().map(|q| builder.queue(interface, 0, Box::new(q))));
         holds.push(port.hold);
     }
-    if who == Who::Nke {
+    if matches!(scene, Scene::Wire) {
         builder.wire(lanes[0], lanes[1]);
     }
     let mut runtime = builder.start()?;
-    if who == Who::Router {
+    if let Scene::Router(lists) = scene {
         let control = runtime.control();
         for (device, address) in ["n0", "n1"].into_iter().zip(ADDRESSES) {
             control.add_address(device, address.parse()?, 24)?.wait(PATIENCE)?;
@@ -309,6 +329,10 @@ fn nke(netns: &str, who: Who) -> Result<Forwarder, Error> {
         let hop = NextHop { via: Some(next), interface: Some(n1), weight: 1 };
         let change = RouteChange { net: Net { address, len }, to: Some(RouteTo::Via(vec![hop])) };
         control.inet(Request::Routes(vec![change]))?.wait(PATIENCE)?;
+        if let Some(lists) = lists {
+            control.register_ip(Arc::new(Acl))?.wait(PATIENCE)?;
+            control.attach(lists.spec())?.wait(PATIENCE)?;
+        }
     }
     runtime.go();
     Ok(Forwarder::Nke(Some(runtime), holds))
@@ -325,13 +349,27 @@ struct Found {
     p999: Vec<f64>,
 }
 
-pub fn run(options: &Options, scene: Scene) -> Result<Report, Error> {
+/// As a wire.
+pub fn run(options: &Options) -> Result<Report, Error> {
+    measure(options, &Scene::Wire)
+}
+
+/// As a router.
+pub fn run_router(options: &RouterOptions) -> Result<Report, Error> {
+    let lists = (options.rules > 0).then(|| Lists::new(options.rules, &Table::new(10_000)));
+    let mut report = measure(&options.common, &Scene::Router(lists))?;
+    report.text = format!("{} rules at the forward hook\n{}", options.rules, report.text);
+    report.json["rules"] = json!(options.rules);
+    Ok(report)
+}
+
+fn measure(options: &Options, scene: &Scene) -> Result<Report, Error> {
     let peers = !options.no_peers;
     // This thread, too, stays off the forwarder's core.
     nke_dataplane::affinity::avoid(&[1])?;
     let (nke, kernel) = match scene {
         Scene::Wire => (Who::Nke, Who::Bridge),
-        Scene::Router => (Who::Router, Who::Kernel),
+        Scene::Router(_) => (Who::Router, Who::Kernel),
     };
     let mut who = vec![nke];
     let with_testpmd = peers && testpmd::installed();
@@ -359,7 +397,7 @@ pub fn run(options: &Options, scene: Scene) -> Result<Report, Error> {
         let first = round % count;
         for i in 0..count {
             let f = &mut found[(first + i) % count];
-            let bed = Bed::new(f.who)?;
+            let bed = Bed::new(f.who, scene)?;
             let flood = bed.trial(0, options.seconds)?;
             generator = generator.max(flood.sent_pps());
             f.peak.push(flood.delivered_pps());
@@ -371,7 +409,7 @@ pub fn run(options: &Options, scene: Scene) -> Result<Report, Error> {
         let load = found.iter().filter(|f| f.who != kernel).filter_map(|f| f.no_drop.last()).copied();
         let load = load.fold(f64::INFINITY, f64::min) / 2.0;
         for f in &mut found {
-            let histogram = Bed::new(f.who)?.latency(load, options.seconds * 2.0)?;
+            let histogram = Bed::new(f.who, scene)?.latency(load, options.seconds * 2.0)?;
             let us = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
             f.p50.push(us(0.5));
             f.p99.push(us(0.99));
