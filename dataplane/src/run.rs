@@ -121,8 +121,12 @@ impl Verbs {
 
     fn show(&self, args: &Value) -> Result<Value, Error> {
         let name = args["what"].as_str().unwrap_or_default();
-        let view =
+        let mut view =
             View::named(name).ok_or_else(|| bad_request(format!("nothing to show is called {name:?}")))?;
+        if let Some(to) = args["to"].as_str() {
+            let address = to.parse().ok().filter(|_| view == View::Routes);
+            view = View::RouteTo(address.ok_or_else(|| bad_request("`to` is an address, of `routes`"))?);
+        }
         Ok(self.control.view(view)?.wait(PATIENCE)?)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 use nke_filters::{
-    AttachId, Cookie, Counter, Family, Hold, IfIndex, InterfaceFilter, IpFilter, IpHook, IpHooks,
+    AttachId, Cookie, Counter, Family, FlowEntry, Hold, IfIndex, InterfaceFilter, IpFilter, IpHook, IpHooks,
 };
 use nke_mbuf::Owner;
 
@@ -100,6 +100,13 @@ impl Instance {
         match self {
             Instance::Interface(filter) => filter.figures(),
             Instance::Ip(.., filter) => filter.figures(),
+        }
+    }
+    /// Up to `most` of the flows it keeps.
+    pub fn flows(&self, most: usize) -> Vec<FlowEntry> {
+        match self {
+            Instance::Interface(_) => Vec::new(),
+            Instance::Ip(.., filter) => filter.flows(most),
         }
     }
     /// Lets it age its tables.

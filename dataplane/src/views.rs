@@ -2,6 +2,8 @@
 
 mod inet;
 
+use std::net::IpAddr;
+
 use nke_filters::{DropClass, HoldKind, IpHook};
 use serde_json::{Value, json};
 
@@ -33,6 +35,12 @@ pub enum View {
     Inet,
     /// How the kernel's tables are followed; no row if they are not.
     Kernel,
+    /// The route workers take to an address.
+    RouteTo(IpAddr),
+    /// Fragments that wait for the rest, and what became of others.
+    Reassembly,
+    /// Flows that filters keep, at most [`ROWS_MAX`].
+    Conntrack,
 }
 
 /// Rows of a table of routes or neighbours at most: the answer of the control socket is bounded. A row at the end says
@@ -53,6 +61,8 @@ impl View {
             "protocols" => Some(View::Protocols),
             "inet" => Some(View::Inet),
             "kernel" => Some(View::Kernel),
+            "reassembly" => Some(View::Reassembly),
+            "conntrack" => Some(View::Conntrack),
             _ => None,
         }
     }
@@ -72,6 +82,9 @@ pub fn table(manager: &Manager, view: View) -> Value {
         View::Protocols => inet::protocols(manager),
         View::Inet => (0..shared.workers.len()).map(|n| inet::worker(shared, n)).collect(),
         View::Kernel => inet::kernel(manager),
+        View::RouteTo(address) => inet::route_to(manager, address),
+        View::Reassembly => (0..shared.workers.len()).map(|n| inet::reassembly(manager, n)).collect(),
+        View::Conntrack => flows(manager),
     }
 }
 
@@ -148,6 +161,42 @@ fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
         "panics": sum(|s| s.panics.get()),
         "figures": figures.join(" "),
     })
+}
+
+fn flows(manager: &Manager) -> Value {
+    let mut rows = Vec::new();
+    for a in &manager.attachments {
+        // An extension's code, as above.
+        let room = ROWS_MAX - rows.len().min(ROWS_MAX);
+        let flows = caught(|| a.filter.flows(room)).unwrap_or_default();
+        let end = |(address, port): (IpAddr, u16)| match address {
+            IpAddr::V4(a) => format!("{a}:{port}"),
+            IpAddr::V6(a) => format!("[{a}]:{port}"),
+        };
+        rows.extend(flows.into_iter().take(room).map(|flow| {
+            json!({
+                "filter": a.id.0,
+                "kind": a.kind,
+                "protocol": match flow.protocol {
+                    1 => "icmp".into(),
+                    6 => "tcp".into(),
+                    17 => "udp".into(),
+                    58 => "icmp6".into(),
+                    other => other.to_string(),
+                },
+                "src": end(flow.src),
+                "dst": end(flow.dst),
+                "translated": flow.translated.map_or(String::new(), end),
+                "state": flow.state,
+                "idle_s": flow.idle_s,
+                "timeout_s": flow.timeout_s,
+            })
+        }));
+    }
+    if rows.len() >= ROWS_MAX {
+        rows.push(json!({ "kind": "...", "state": "`nke show filters` says how many there are" }));
+    }
+    Value::Array(rows)
 }
 
 fn worker(manager: &Manager, number: usize) -> Value {

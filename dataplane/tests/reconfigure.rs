@@ -104,6 +104,19 @@ fn commands_change_what_runs_and_it_can_be_printed() {
     assert!(id.contains("attached as"), "{id}");
     let routes = nke.show("routes").to_string();
     assert!(routes.contains("203.0.113.0/24") && routes.contains("2001:db8::"), "{routes}");
+    let way = good(&nke, &["show", "routes", "--to", "198.19.3.4"]);
+    assert!(way.contains("198.19.0.0/16") && way.contains("via 198.51.100.10 on b"), "{way}");
+    assert!(good(&nke, &["show", "routes", "--to", "10.1.2.3"]).contains("nowhere"));
+    refused(&nke, &["show", "drops", "--to", "10.1.2.3"], "NKE-CTL-BAD-REQUEST");
+    assert!(good(&nke, &["show", "reassembly"]).contains("frag_timeout"));
+    good(&nke, &["attach", "conntrack", "--port", "ip"]);
+    flows(&nke);
+    let tracked = nke.show("conntrack");
+    let tracked = tracked.as_array().unwrap();
+    assert!(tracked.len() >= 200, "256 flows: {tracked:?}");
+    assert!(tracked[0]["dst"].as_str().unwrap().ends_with(":9") && tracked[0]["state"] == "opening");
+    let (id, _) = filters(&nke).into_iter().find(|(_, kind)| kind == "conntrack").unwrap();
+    good(&nke, &["detach", &id.to_string()]);
     // What was changed is the configuration, and makes the same again.
     let text = good(&nke, &["config", "show"]);
     let file = nke.directory.join("shown.toml");

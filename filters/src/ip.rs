@@ -17,6 +17,7 @@
 //!
 //! Order: the filter attached last sees packets first, at every hook (the reverse of interface filters).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nke_mbuf::Owner;
@@ -124,6 +125,25 @@ impl IpHooks {
     }
 }
 
+/// A flow that an instance keeps, as users are shown it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowEntry {
+    /// Number of the protocol above IP.
+    pub protocol: u8,
+    /// Who opened it: address, and port or identifier.
+    pub src: (IpAddr, u16),
+    /// To whom.
+    pub dst: (IpAddr, u16),
+    /// What the source is seen as at the other end, if it is translated.
+    pub translated: Option<(IpAddr, u16)>,
+    /// How far it is: `opening`, `replied`, `established`, `closing`.
+    pub state: &'static str,
+    /// Seconds since its last packet, and how many it may be silent in all.
+    pub idle_s: u32,
+    /// See `idle_s`.
+    pub timeout_s: u32,
+}
+
 /// An instance of an IP filter. The rules of [`crate::InterfaceFilter`] hold: calls come from several workers at once,
 /// neither block nor call the kernel, and a panic is caught.
 ///
@@ -161,6 +181,12 @@ pub trait IpFilter: Send + Sync {
     /// The last call, on the control thread (KPI: `ipf_detach`).
     fn detached(&self, cookie: Cookie) {
         let _ = cookie;
+    }
+
+    /// Up to `most` of the flows it keeps, in no order, for `nke show conntrack`. On the control thread, while workers go on.
+    fn flows(&self, most: usize) -> Vec<FlowEntry> {
+        let _ = most;
+        Vec::new()
     }
 
     /// Figures of this instance for `nke show filters`: name and value.

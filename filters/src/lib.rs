@@ -48,7 +48,7 @@ pub use ifnet::{
     IfnetEnv, IfnetKind, IoctlAnswer,
 };
 pub use interface::{CallEnv, Cookie, Cx, Direction, IfEvent, IfEventKind, IfIndex, InterfaceFilter};
-pub use ip::{Family, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpHooks};
+pub use ip::{Family, FlowEntry, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpHooks};
 pub use kind::{ArgValue, Args, AttachEnv, AttachId, CreateError, FilterKind};
 pub use ledger::{Entry, Hold, HoldKind, Ledger};
 pub use per_worker::{Counter, PerWorker};

@@ -102,6 +102,9 @@ pub(super) enum Command {
     Show {
         /// Which one.
         what: What,
+        /// Of `routes`: only the one to this address.
+        #[arg(long, value_name = "ADDRESS")]
+        to: Option<std::net::IpAddr>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -322,6 +325,8 @@ pub(super) enum What {
     Protocols,
     Inet,
     Kernel,
+    Reassembly,
+    Conntrack,
 }
 
 impl What {
@@ -337,6 +342,8 @@ impl What {
             What::Protocols => "protocols",
             What::Inet => "inet",
             What::Kernel => "kernel",
+            What::Reassembly => "reassembly",
+            What::Conntrack => "conntrack",
         }
     }
 }

@@ -98,7 +98,9 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             }
         }
         Command::Explain { id, json } => explain(id.as_deref(), *json),
-        Command::Show { what, .. } => show(cli, "show", json!({ "what": what.name() }), render::table),
+        Command::Show { what, to, .. } => {
+            show(cli, "show", json!({ "what": what.name(), "to": to }), render::table)
+        }
         Command::Attach { kind, port, direction, protocol, cookie, args, .. } => {
             let args: Map<String, Value> = args.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
             let request = json!({

@@ -511,8 +511,25 @@ impl Inet {
 
     /// The routes, for users, `most` of them: destination, whose word it is, and where to. `name` names an interface.
     pub fn show_routes(&self, name: impl Fn(u16) -> String, most: usize) -> Vec<(Net, Source, String)> {
-        let rows = self.routes.best().into_iter().take(most);
+        let rows = self.routes.best(most).into_iter();
         rows.map(|(net, source, way)| (net, source, self.describe(net, source, way, &name))).collect()
+    }
+
+    /// The route to an address, if there is one, and what workers find for it.
+    pub fn show_route_to(
+        &self,
+        address: IpAddr,
+        name: impl Fn(u16) -> String,
+    ) -> (Option<(Net, Source, String)>, String) {
+        let host = Net::host(address);
+        let found = self.describe(host, Source::Own, self.tables.lookup(address), &name);
+        let route = self.routes.to(address);
+        (route.map(|(net, source, way)| (net, source, self.describe(net, source, way, &name))), found)
+    }
+
+    /// Sizes and rates of the layer.
+    pub fn settings(&self) -> &Settings {
+        &self.tables.settings
     }
 
     /// How many routes there are.

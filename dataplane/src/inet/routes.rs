@@ -180,13 +180,26 @@ impl Routes {
         self.fib6.reclaim(nodes.1);
     }
 
-    /// What workers were given, ordered; with whose word it is.
-    pub fn best(&self) -> Vec<(Net, Source, Way)> {
+    /// The route to `address` that workers were given.
+    pub fn to(&self, address: IpAddr) -> Option<(Net, Source, Way)> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        (0..=most).rev().find_map(|len| {
+            let net = Net::of(address, len);
+            best(self.wanted.get(&net)?).map(|(source, way)| (net, source, way))
+        })
+    }
+
+    /// What workers were given, the first `most` in order; with whose word it is.
+    pub fn best(&self, most: usize) -> Vec<(Net, Source, Way)> {
         let mut all: Vec<_> = self
             .wanted
             .iter()
             .filter_map(|(net, all)| best(all).map(|(source, way)| (*net, source, way)))
             .collect();
+        if most < all.len() {
+            all.select_nth_unstable_by_key(most, |(net, ..)| *net);
+            all.truncate(most);
+        }
         all.sort_unstable_by_key(|(net, ..)| *net);
         all
     }

@@ -1,5 +1,7 @@
 //! Tables of the IP layer.
 
+use std::net::IpAddr;
+
 use nke_filters::IfIndex;
 use serde_json::{Value, json};
 
@@ -24,6 +26,37 @@ pub(super) fn routes(manager: &Manager) -> Value {
     rows.chain(more).collect()
 }
 
+/// The route to an address, and what workers find for it: the same, but for the moment of a change.
+pub(super) fn route_to(manager: &Manager, address: IpAddr) -> Value {
+    let inet = &manager.interfaces.inet;
+    let (route, found) = inet.show_route_to(address, |interface| name_of(&manager.shared, interface));
+    let (net, source, to) = match route {
+        Some((net, source, to)) => (net.to_string(), source.name(), to),
+        None => (String::new(), "none", "nowhere".into()),
+    };
+    json!([{ "address": address.to_string(), "destination": net, "source": source, "to": to, "workers_find": found }])
+}
+
+/// What a worker's reassembly holds and did.
+pub(super) fn reassembly(manager: &Manager, number: usize) -> Value {
+    let status = &manager.shared.workers[number];
+    let limit = &manager.interfaces.inet.settings().reassembly;
+    let mut row = json!({
+        "worker": number,
+        "frames_held": status.inet.fragment_frames.get(),
+        "frames_max": limit.frames_max,
+        "of_one_source_max": limit.per_source_frames,
+        "datagrams_max": limit.datagrams_max,
+        "reassembled": status.inet.reassembled.get(),
+    });
+    for (index, (name, ..)) in manager.shared.drops().into_iter().enumerate() {
+        if name.starts_with("frag_") {
+            row[name] = json!(status.drops[index].get());
+        }
+    }
+    row
+}
+
 /// The table of neighbours.
 pub(super) fn neighbors(manager: &Manager) -> Value {
     let mut all: Vec<_> = manager.interfaces.inet.neighbors().entries(manager.now_ms()).collect();
@@ -38,7 +71,9 @@ pub(super) fn neighbors(manager: &Manager) -> Value {
             "age_ms": e.age_ms,
         })
     });
-    rows.collect()
+    let more = (all.len() > ROWS_MAX)
+        .then(|| json!({ "interface": "...", "address": format!("{} neighbours in all", all.len()) }));
+    rows.chain(more).collect()
 }
 
 /// The protocols attached to interfaces.

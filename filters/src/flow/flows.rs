@@ -7,11 +7,13 @@
 //! answered): the oldest of a sample that is spread over the table. So under a flood of openings it is the flood that makes
 //! room for itself. If the sample has none, the new flow is refused.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::record::{Found, Life};
 use super::state::{Direction, State, Timeouts};
 use super::table::{Table, TableError};
+use crate::FlowEntry;
 use nke_mbuf::wire::TcpFlags;
 
 /// Records looked at to make room for one. If one in twenty can be evicted, one opening in thirty is refused.
@@ -32,6 +34,14 @@ pub(crate) enum Refusal {
     Full,
     /// Another worker was changing the same bucket all the time.
     Busy,
+}
+
+/// Whose a flow is, in the form for users.
+pub(crate) struct Ends {
+    pub(crate) protocol: u8,
+    pub(crate) src: (IpAddr, u16),
+    pub(crate) dst: (IpAddr, u16),
+    pub(crate) translated: Option<(IpAddr, u16)>,
 }
 
 /// Figures since the table was made.
@@ -228,6 +238,18 @@ impl<const W: usize, const S: usize> Flows<W, S> {
                 }
             }
         }
+    }
+
+    /// Up to `most` flows as users see them: `ends` says whose the keys are.
+    pub(crate) fn entries(&self, most: usize, ends: impl Fn(&Found<W, S>) -> Ends) -> Vec<FlowEntry> {
+        let records = (0..self.table.capacity() as u32).filter_map(|index| self.table.at(index));
+        let entry = |found: Found<W, S>| {
+            let Ends { protocol, src, dst, translated } = ends(&found);
+            let state = State(found.life.flags());
+            let (idle_s, timeout_s) = (self.age_s(found.life), self.timeouts.of(state));
+            FlowEntry { protocol, src, dst, translated, state: state.name(), idle_s, timeout_s }
+        };
+        records.filter(|found| !self.is_over(found.life)).take(most).map(entry).collect()
     }
 
     /// Figures, for `nke show filters`.

@@ -25,7 +25,7 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use flows::SWEEP_TICKS;
-pub(crate) use flows::{Flows, Refusal};
+pub(crate) use flows::{Ends, Flows, Refusal};
 pub(crate) use record::Found;
 pub(crate) use state::{Direction, State, Timeouts};
 pub(crate) use table::{Table, TableError};

@@ -64,6 +64,19 @@ impl State {
         }
     }
 
+    /// As users see it.
+    pub(crate) fn name(self) -> &'static str {
+        if self.is_closing() {
+            "closing"
+        } else if self.is_established() {
+            "established"
+        } else if self.0 & REPLIED != 0 {
+            "replied"
+        } else {
+            "opening"
+        }
+    }
+
     /// After one more packet; `tcp` is 0 unless it is TCP.
     #[inline]
     #[must_use]

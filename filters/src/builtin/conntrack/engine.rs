@@ -8,8 +8,8 @@ use nke_mbuf::{BURST_MAX, Mbuf};
 use super::packet::Tracked;
 use super::policy::{Origin, Policy};
 use crate::flow::packet::{self, Role};
-use crate::flow::{Flows, Found, Refusal, State, Timeouts};
-use crate::{Batch, Counter, DropReason};
+use crate::flow::{Direction, Ends, Flows, Found, Refusal, State, Timeouts};
+use crate::{Batch, Counter, DropReason, FlowEntry};
 
 /// Why a packet is dropped. With the policy `track` nothing is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +45,17 @@ pub(super) struct Engine<P, const W: usize> {
 impl<P: Tracked<W>, const W: usize> Engine<P, W> {
     pub(super) fn new(flows: usize, timeouts: Timeouts, policy: Policy) -> Engine<P, W> {
         Engine { flows: Flows::new(flows, timeouts), policy, packets: PhantomData }
+    }
+
+    /// Up to `most` flows.
+    pub(super) fn entries(&self, most: usize) -> Vec<FlowEntry> {
+        self.flows.entries(most, |found| {
+            let key = &found.keys[0];
+            let [low, high] = P::ends(key);
+            let upper_opened = State(found.life.flags()).direction(true) == Direction::Original;
+            let (src, dst) = if upper_opened { (high, low) } else { (low, high) };
+            Ends { protocol: key[W - 1] as u8, src, dst, translated: None }
+        })
     }
 
     /// Tracks the packets of a batch.

@@ -20,8 +20,8 @@ use policy::{Config, Origin};
 
 use crate::flow::packet::{V4, V6};
 use crate::{
-    Args, Batch, Counter, CreateError, Cx, DropReason, Family, HostError, IfIndex, IpAttachEnv, IpFilter,
-    IpFilterKind, IpHooks, PerWorker,
+    Args, Batch, Counter, CreateError, Cx, DropReason, Family, FlowEntry, HostError, IfIndex, IpAttachEnv,
+    IpFilter, IpFilterKind, IpHooks, PerWorker,
 };
 
 /// The kind.
@@ -108,6 +108,13 @@ impl IpFilter for Instance {
         match &self.engine {
             Tracker::V4(engine) => engine.flows.age(now_s, |_| ()),
             Tracker::V6(engine) => engine.flows.age(now_s, |_| ()),
+        }
+    }
+
+    fn flows(&self, most: usize) -> Vec<FlowEntry> {
+        match &self.engine {
+            Tracker::V4(engine) => engine.entries(most),
+            Tracker::V6(engine) => engine.entries(most),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The two kinds of packet that are tracked. A key is the same for both directions: the ends in the order of their
 //! addresses and ports.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nke_mbuf::wire::{Addrs, EtherType, Ethernet, Layers, Ports, Protocol};
 
@@ -18,6 +18,13 @@ pub(super) trait Tracked<const W: usize>: Copy {
     fn key(&self) -> ([u64; W], bool);
     /// What an expression may ask for.
     fn layers(&self) -> Layers;
+    /// The lower and the upper end of a key.
+    fn ends(key: &[u64; W]) -> [(IpAddr, u16); 2];
+}
+
+/// The ports of a key's last word, of the lower end and the upper.
+fn ports(word: u64) -> [u16; 2] {
+    [(word >> 32) as u16, (word >> 16) as u16]
 }
 
 impl Tracked<2> for V4 {
@@ -49,6 +56,12 @@ impl Tracked<2> for V4 {
         let (src, dst) = (Ipv4Addr::from_bits(self.src), Ipv4Addr::from_bits(self.dst));
         layers(EtherType::IPV4, Addrs::V4 { src, dst }, &self.upper)
     }
+
+    fn ends([addresses, last]: &[u64; 2]) -> [(IpAddr, u16); 2] {
+        let [low, high] = ports(*last);
+        let address = |bits: u64| Ipv4Addr::from_bits(bits as u32).into();
+        [(address(addresses >> 32), low), (address(*addresses), high)]
+    }
 }
 
 impl Tracked<5> for V6 {
@@ -77,6 +90,12 @@ impl Tracked<5> for V6 {
     fn layers(&self) -> Layers {
         let (src, dst) = (Ipv6Addr::from_bits(self.src), Ipv6Addr::from_bits(self.dst));
         layers(EtherType::IPV6, Addrs::V6 { src, dst }, &self.upper)
+    }
+
+    fn ends([a, b, c, d, last]: &[u64; 5]) -> [(IpAddr, u16); 2] {
+        let [low, high] = ports(*last);
+        let address = |a: u64, b: u64| Ipv6Addr::from_bits(u128::from(a) << 64 | u128::from(b)).into();
+        [(address(*a, *b), low), (address(*c, *d), high)]
     }
 }
 

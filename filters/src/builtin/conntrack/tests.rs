@@ -218,3 +218,35 @@ fn errors_in_the_arguments_have_cause_and_cure() {
         assert!(error.cause.contains(cause) && !error.cure.is_empty(), "{given:?}: {error}");
     }
 }
+
+#[test]
+fn flows_are_shown_as_they_were_opened() {
+    let rig = stateful(&[]);
+    let up = Packet::tcp("10.0.0.5:4000", "192.0.2.1:80", SYN);
+    assert_eq!(rig.pass(LAN, &up.bytes()), "ok");
+    let entry = |rig: &Rig| {
+        let [entry] = &rig.filter.flows(10)[..] else { panic!() };
+        (entry.protocol, entry.src.to_string(), entry.dst.to_string(), entry.state, entry.idle_s)
+    };
+    trait Shown {
+        fn to_string(&self) -> String;
+    }
+    impl Shown for (std::net::IpAddr, u16) {
+        fn to_string(&self) -> String {
+            format!("{}:{}", self.0, self.1)
+        }
+    }
+    assert_eq!(entry(&rig), (6, "10.0.0.5:4000".into(), "192.0.2.1:80".into(), "opening", 0));
+    assert_eq!(rig.pass(WAN, &Packet { flags: SYN_ACK, ..up.answer() }.bytes()), "ok");
+    assert_eq!(entry(&rig).3, "replied");
+    assert_eq!(rig.pass(LAN, &Packet { flags: ACK, ..up }.bytes()), "ok");
+    assert_eq!(entry(&rig).3, "established");
+    // Also when the opener has the higher address, and of IPv6.
+    let rig = stateful(&[]);
+    assert_eq!(rig.pass(LAN, &Packet::udp("203.0.113.5:4000", "192.0.2.1:53").bytes()), "ok");
+    assert_eq!(entry(&rig), (17, "203.0.113.5:4000".into(), "192.0.2.1:53".into(), "opening", 0));
+    let rig6 = self::rig(Family::V6, &[("policy", "stateful"), ("inside", "lan")]);
+    assert_eq!(rig6.pass(LAN, &udp6(("2001:db8::9", 7), ("2001:db8::1", 9), b"x")), "ok");
+    assert_eq!(entry(&rig6), (17, "2001:db8::9:7".into(), "2001:db8::1:9".into(), "opening", 0));
+    assert!(rig6.filter.flows(0).is_empty());
+}

@@ -31,8 +31,8 @@ use prefix::Nat66;
 use tally::{Tally, Why};
 
 use crate::{
-    Args, Batch, CreateError, Cx, DropReason, Family, HostError, IpAttachEnv, IpFilter, IpFilterKind, IpHook,
-    IpHooks, PerWorker,
+    Args, Batch, CreateError, Cx, DropReason, Family, FlowEntry, HostError, IpAttachEnv, IpFilter,
+    IpFilterKind, IpHook, IpHooks, PerWorker,
 };
 
 /// The kind.
@@ -115,6 +115,14 @@ impl IpFilter for Instance {
     fn tick(&self) {
         if let Translator::V4(nat) = &self.translator {
             nat.age(self.started.elapsed().as_secs() as u32);
+        }
+    }
+
+    fn flows(&self, most: usize) -> Vec<FlowEntry> {
+        match &self.translator {
+            Translator::V4(nat) => nat.entries(most),
+            // Prefixes are translated without a table.
+            Translator::V6(_) => Vec::new(),
         }
     }
 

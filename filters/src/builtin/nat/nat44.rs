@@ -10,6 +10,8 @@
 //! outside without one goes through a mapping, if a forward or the filtering allows it, and leaves nothing behind, so a
 //! stranger can neither fill the table nor keep a mapping alive (RFC 4787 section 4.3).
 
+use std::net::Ipv4Addr;
+
 use nke_mbuf::wire::{Protocol, TcpFlags};
 use nke_mbuf::{BURST_MAX, Mbuf};
 
@@ -20,8 +22,8 @@ use super::ranges::Ranges;
 use super::rewrite::{self, End, is_pending, rewrite};
 use super::tally::{Tally, Why};
 use crate::flow::packet::{self, Role, V4, key_v4};
-use crate::flow::{Direction, Flows, Found, Refusal, State};
-use crate::{Batch, DropReason};
+use crate::flow::{Direction, Ends, Flows, Found, Refusal, State};
+use crate::{Batch, DropReason, FlowEntry};
 
 /// A session: side 0 is the packets from inside as the inside host sends them, side 1 those from outside as they arrive.
 pub(super) type Session = Found<2, 2>;
@@ -225,6 +227,20 @@ impl Nat44 {
             return Ok(mapping.outside);
         }
         self.open_with(packet, &mapping)
+    }
+
+    /// Up to `most` sessions.
+    pub(super) fn entries(&self, most: usize) -> Vec<FlowEntry> {
+        let end = |(address, port): Endpoint| (Ipv4Addr::from_bits(address).into(), port);
+        self.sessions.entries(most, |session| {
+            let [addresses, ports] = session.keys[0];
+            Ends {
+                protocol: ports as u8,
+                src: end(inside_of(session)),
+                dst: end((addresses as u32, (ports >> 16) as u16)),
+                translated: Some(end(outside_of(session))),
+            }
+        })
     }
 
     fn open_with(&self, packet: &V4, mapping: &Mapping) -> Result<Endpoint, Why> {

@@ -355,3 +355,15 @@ fn the_oracle_is_right() {
     assert!(ip.verify_checksum());
     assert!(Tcp::new_checked(ip.payload()).unwrap().verify_checksum(&ip.pseudo_header()));
 }
+
+#[test]
+fn sessions_are_shown_with_both_their_faces() {
+    let rig = rig(&[]);
+    let packet = Packet::udp("10.0.0.5:4000", "192.0.2.1:53");
+    let out = rig.output(&packet.bytes()).unwrap();
+    let [entry] = &rig.nat.entries(10)[..] else { panic!() };
+    let end = |address: &str, port: u16| (address.parse().unwrap(), port);
+    assert_eq!((entry.src, entry.dst, entry.protocol), (end("10.0.0.5", 4000), end("192.0.2.1", 53), 17));
+    let port = u16::from_be_bytes([out[20], out[21]]);
+    assert_eq!(entry.translated, Some(end("203.0.113.1", port)));
+}
