@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::inet::Request;
 use crate::kinds::Kind;
 use crate::mirror::Exchange;
-use crate::report::{DetachReport, UnloadReport};
+use crate::report::{DetachReport, Figures, UnloadReport};
 use crate::snapshot::Instance;
 use crate::views::View;
 
@@ -50,6 +50,10 @@ pub enum Command {
         attach: Vec<AttachSpec>,
         detach: Vec<AttachId>,
         reply: Reply<Vec<AttachId>>,
+    },
+    Figures {
+        id: AttachId,
+        reply: Reply<Figures>,
     },
     View {
         view: View,

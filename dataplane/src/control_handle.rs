@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use nke_filters::{
     Args, AttachId, Cookie, Family, FilterKind, HostError, IfIndex, IfnetKind, InterfaceFilter, IpFilter,
-    IpFilterKind,
+    IpFilterKind, ProbeKind,
 };
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::inet::Request;
 use crate::kinds::Kind;
 use crate::mirror::Exchange;
-use crate::report::{DetachReport, UnloadReport};
+use crate::report::{DetachReport, Figures, UnloadReport};
 use crate::shared::{Shared, may_wait_here};
 use crate::snapshot::{Directions, OnPanic};
 use crate::views::View;
@@ -38,14 +38,17 @@ pub enum Point {
     Interface(String),
     /// To a version of IP.
     Ip(Family),
+    /// To the path as a whole: a probe.
+    Path,
 }
 
 impl Point {
-    /// `ip` and `ip6` are the two versions of IP, anything else is an interface.
+    /// `ip` and `ip6` are the two versions of IP, `path` is the path, anything else is an interface.
     pub fn named(name: &str) -> Point {
         match name {
             "ip" => Point::Ip(Family::V4),
             "ip6" => Point::Ip(Family::V6),
+            "path" => Point::Path,
             _ => Point::Interface(name.to_owned()),
         }
     }
@@ -55,6 +58,7 @@ impl Point {
         match self {
             Point::Interface(name) => name,
             Point::Ip(family) => family.name(),
+            Point::Path => "path",
         }
     }
 }
@@ -157,6 +161,11 @@ impl Control {
         self.ask(|reply| Command::Register { kind: Kind::Ip(kind), reply })
     }
 
+    /// Registers a kind of probe, with a name of its own or that of filters.
+    pub fn register_probe(&self, kind: Arc<dyn ProbeKind>) -> Result<Ticket<()>, Fault> {
+        self.ask(|reply| Command::Register { kind: Kind::Probe(kind), reply })
+    }
+
     /// Registers a kind of interface.
     pub fn register_ifnet(&self, kind: Arc<dyn IfnetKind>) -> Result<Ticket<()>, Fault> {
         self.ask(|reply| Command::Register { kind: Kind::Ifnet(kind), reply })
@@ -241,6 +250,11 @@ impl Control {
         detach: Vec<AttachId>,
     ) -> Result<Ticket<Vec<AttachId>>, Fault> {
         self.ask(|reply| Command::Refit { attach, detach, reply })
+    }
+
+    /// The figures of an instance.
+    pub fn figures(&self, id: AttachId) -> Result<Ticket<Figures>, Fault> {
+        self.ask(|reply| Command::Figures { id, reply })
     }
 
     /// A table for users, as an array of flat objects.

@@ -114,6 +114,14 @@ impl Reasons {
         Ok(DropReason::from_index((table.len() - 1) as u8))
     }
 
+    /// The name of a reason.
+    pub fn name(&self, reason: DropReason) -> String {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table
+            .get(reason.index())
+            .map_or_else(|| format!("reason {}", reason.index()), |(name, _)| name.clone())
+    }
+
     /// All reasons in the order of their index.
     pub fn all(&self) -> Vec<(String, DropClass)> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nke_filters::{
     Args, AttachEnv, FilterKind, Hold, HoldKind, Host, Ifnet, IfnetEnv, IfnetKind, IpAttachEnv, IpFilterKind,
+    ProbeEnv, ProbeKind,
 };
 use nke_mbuf::Owner;
 
@@ -21,6 +22,8 @@ pub enum Kind {
     Ip(Arc<dyn IpFilterKind>),
     /// Of interfaces.
     Ifnet(Arc<dyn IfnetKind>),
+    /// Of probes.
+    Probe(Arc<dyn ProbeKind>),
 }
 
 impl Kind {
@@ -29,6 +32,7 @@ impl Kind {
             Kind::Interface(kind) => kind.name().to_owned(),
             Kind::Ip(kind) => kind.name().to_owned(),
             Kind::Ifnet(kind) => kind.name().to_owned(),
+            Kind::Probe(kind) => kind.name().to_owned(),
         });
         name.ok_or_else(|| Fault::CreatePanicked("a kind that was asked for its name".into()))
     }
@@ -38,6 +42,7 @@ impl Kind {
             Kind::Interface(kind) => kind.unregistered(),
             Kind::Ip(kind) => kind.unregistered(),
             Kind::Ifnet(kind) => kind.unregistered(),
+            Kind::Probe(kind) => kind.unregistered(),
         });
     }
 }
@@ -118,14 +123,14 @@ impl Registered {
             return Err(Fault::Stopping(self.name.clone()));
         }
         let env = env(self.owner);
+        let wrong = || Fault::WrongLayer(self.name.clone(), point.name().to_owned());
         let made = match point {
             Point::Interface(_) => {
                 let kind = self.kinds.iter().find_map(|k| match k {
                     Kind::Interface(kind) => Some(kind),
                     _ => None,
                 });
-                let kind =
-                    kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
+                let kind = kind.ok_or_else(wrong)?;
                 caught(|| kind.create(&env, args).map(Instance::Interface))
             }
             Point::Ip(family) => {
@@ -133,12 +138,21 @@ impl Registered {
                     Kind::Ip(kind) => Some(kind),
                     _ => None,
                 });
-                let kind =
-                    kind.ok_or_else(|| Fault::WrongLayer(self.name.clone(), point.name().to_owned()))?;
+                let kind = kind.ok_or_else(wrong)?;
                 let AttachEnv { owner, attachment, cookie, workers, .. } = env;
                 let env =
                     IpAttachEnv { host: host(shared), owner, attachment, family: *family, cookie, workers };
                 caught(|| kind.create(&env, args).map(|filter| Instance::Ip(*family, filter.hooks(), filter)))
+            }
+            Point::Path => {
+                let kind = self.kinds.iter().find_map(|k| match k {
+                    Kind::Probe(kind) => Some(kind),
+                    _ => None,
+                });
+                let kind = kind.ok_or_else(wrong)?;
+                let AttachEnv { owner, attachment, cookie, workers, .. } = env;
+                let env = ProbeEnv { host: host(shared), owner, attachment, cookie, workers };
+                caught(|| kind.create(&env, args).map(Instance::Probe))
             }
         };
         match made {

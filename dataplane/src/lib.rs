@@ -34,6 +34,7 @@ pub mod netdev;
 pub mod pcapfile;
 pub mod pfil;
 pub mod port;
+pub mod probes;
 pub mod punt;
 pub mod quiesce;
 pub mod recorder;

@@ -196,6 +196,10 @@ impl Manager {
                 let outcome = self.refit(attach, &detach);
                 self.answer_when_seen(reply, outcome);
             }
+            Command::Figures { id, reply } => {
+                let found = self.attachments.iter().find(|a| a.id == id);
+                answer(reply, found.map(|a| views::figures(a)).ok_or(Fault::NoAttachment(id)));
+            }
             Command::View { view, reply } => {
                 let table = views::table(self, view);
                 answer(reply, Ok(table));
@@ -312,7 +316,7 @@ impl Manager {
         }
         let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
         let interface = match &point {
-            Point::Ip(_) => IfIndex::NONE,
+            Point::Ip(_) | Point::Path => IfIndex::NONE,
             Point::Interface(name) => match self.shared.interface(name) {
                 Some(ifnet) => ifnet.index,
                 None => return Err(Fault::NoInterface(name.clone())),
@@ -507,6 +511,7 @@ impl Manager {
                 total_us: 0,
                 mbufs_held: 0,
                 lost_meanwhile: 0,
+                figures: views::figures(&attachment),
             };
             let owner = attachment.owner;
             debug_assert_eq!(Arc::strong_count(&attachment), 1, "no snapshot refers to it any more");

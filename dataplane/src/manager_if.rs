@@ -11,6 +11,7 @@ use nke_mbuf::Owner;
 
 use crate::caught::{caught, guarded};
 use crate::command::{OwnedIoctl, Reply, answer};
+use crate::control_handle::Point;
 use crate::fault::Fault;
 use crate::ifnet::IfState;
 use crate::manager::Manager;
@@ -37,6 +38,7 @@ impl Manager {
     ) {
         let place = match &filter {
             Instance::Ip(family, ..) => Some(family.name().to_owned()),
+            Instance::Probe(_) => Some(Point::Path.name().to_owned()),
             Instance::Interface(_) => {
                 let ifnet = self.shared.interfaces.get(interface).filter(|i| i.state().is_attached());
                 ifnet.map(|i| i.name())

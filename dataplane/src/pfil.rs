@@ -9,6 +9,7 @@ use nke_mbuf::{Burst, Cache, Mbuf, Owner};
 
 use crate::caught::caught;
 use crate::drop::FILTER_PANIC;
+use crate::probes::Probes;
 use crate::snapshot::{Attachment, Chain, Instance, OnPanic};
 use crate::status::WorkerStatus;
 
@@ -24,6 +25,8 @@ pub struct Hook<'a> {
     pub requeue: &'a mut Requeue,
     /// Its counters.
     pub status: &'a WorkerStatus,
+    /// Whoever wants to be told of drops.
+    pub probes: &'a Probes,
     /// Milliseconds since the dataplane started.
     pub now_ms: u64,
 }
@@ -106,14 +109,7 @@ impl Hook<'_> {
         self.status.in_filter.set(u64::from(entry.id.0));
         let stats = &entry.stats[self.worker];
         stats.packets.add(u64::from(selected.count_ones()));
-        let env = CallEnv {
-            interface: entry.interface,
-            attachment: entry.id,
-            cookie: entry.cookie,
-            worker: self.worker,
-            now_ms: self.now_ms,
-            owner: entry.owner,
-        };
+        let env = entry.env(self.worker, self.now_ms);
         let (gone, panicked) = self.guarded(env, burst, selected, call);
         if panicked {
             stats.panics.add(1);
@@ -175,6 +171,9 @@ impl Hook<'_> {
     #[inline]
     pub fn drop(&mut self, mbuf: Mbuf, reason: DropReason) {
         self.status.drops[reason.index()].add(1);
+        if !self.probes.is_empty() {
+            self.tell_dropped(&mbuf, reason);
+        }
         self.cache.free(mbuf);
     }
 

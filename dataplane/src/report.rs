@@ -3,6 +3,9 @@
 use nke_filters::AttachId;
 use serde::Serialize;
 
+/// What an instance counted, by its own account: name and value.
+pub type Figures = std::collections::BTreeMap<&'static str, u64>;
+
 /// About one instance that was detached.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct DetachReport {
@@ -29,6 +32,8 @@ pub struct DetachReport {
     pub mbufs_held: usize,
     /// Packets the whole dataplane dropped for other reasons than policy between request and end.
     pub lost_meanwhile: u64,
+    /// What it counted itself, after its last call.
+    pub figures: Figures,
 }
 
 fn number<S: serde::Serializer>(id: &AttachId, s: S) -> Result<S::Ok, S::Error> {

@@ -83,12 +83,13 @@ struct Verbs {
 
 impl Handler for Verbs {
     fn is_read(&self, verb: &str) -> bool {
-        verb == "show"
+        matches!(verb, "show" | "figures")
     }
 
     fn call(&self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
         match verb {
             "show" => self.show(args),
+            "figures" => self.figures(args),
             "attach" => self.attach(args),
             "detach" => self.detach(args),
             "add" | "replace" | "del" => self.change(|running| running.edit(&Edit::of(verb, args)?)),
@@ -103,6 +104,11 @@ impl Handler for Verbs {
 
 fn bad_request(detail: impl Into<String>) -> Error {
     Error::new("NKE-CTL-BAD-REQUEST", detail)
+}
+
+fn id(args: &Value) -> Result<AttachId, Error> {
+    let id = args["id"].as_u64().and_then(|n| u32::try_from(n).ok());
+    Ok(AttachId(id.ok_or_else(|| bad_request("`id` is not a number"))?))
 }
 
 impl Verbs {
@@ -165,10 +171,12 @@ impl Verbs {
         Ok(json!({ "id": id.0 }))
     }
 
+    fn figures(&self, args: &Value) -> Result<Value, Error> {
+        Ok(json!(self.control.figures(id(args)?)?.wait(PATIENCE)?))
+    }
+
     fn detach(&self, args: &Value) -> Result<Value, Error> {
-        let id = args["id"].as_u64().and_then(|n| u32::try_from(n).ok());
-        let id = id.ok_or_else(|| bad_request("`id` is not a number"))?;
-        let report = self.running().detach(AttachId(id))?;
+        let report = self.running().detach(id(args)?)?;
         serde_json::to_value(report).map_err(|e| bad_request(e.to_string()))
     }
 

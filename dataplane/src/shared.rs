@@ -1,7 +1,6 @@
 //! What every thread of the dataplane may reach: tables, counters, the pool. And the side of it extensions see.
 
 use std::cell::Cell;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use crossbeam::utils::CachePadded;
 use nke_filters::{
     AttachId, Direction, DropClass, DropReason, Family, Hold, HoldKind, Host, HostError, IFNETS_MAX,
     INJECTIONS_MAX, IfError, IfFamily, IfIndex, IfParams, Ifnet as IfRef, IfnetDriver, InterfaceFilter,
-    IpFilter, Ledger, LinkDest, Plumber, ProtocolFamily, ProtocolSpec, Recorder, Refused, Target,
+    IpFilter, Ledger, LinkDest, Plumber, ProtocolFamily, ProtocolSpec, RecordFile, Recorder, Refused, Target,
 };
 use nke_mbuf::{Mbuf, Owner, Pool, TagId};
 
@@ -44,7 +43,7 @@ pub struct Shared {
     /// Wakes workers that sleep.
     pub wakes: Vec<Wake>,
     /// Drop reasons.
-    pub reasons: Reasons,
+    pub reasons: Arc<Reasons>,
     /// The ledger.
     pub ledger: Ledger,
     /// When it all began.
@@ -96,7 +95,7 @@ impl Shared {
             workers,
             cores,
             wakes,
-            reasons: Reasons::default(),
+            reasons: Arc::default(),
             ledger: Ledger::default(),
             started: Instant::now(),
             stop: AtomicBool::new(false),
@@ -402,9 +401,11 @@ impl Host for Shared {
         self.ledger.hold(owner, kind, name)
     }
 
-    fn recorder(&self, owner: Owner, path: &Path) -> Result<Box<dyn Recorder>, HostError> {
-        let hold = self.ledger.hold(owner, HoldKind::Thread, format!("recorder of {}", path.display()));
-        let recorder = PcapRecorder::start(path, hold).map_err(|e| HostError::System(e.to_string()))?;
+    fn recorder(&self, owner: Owner, file: &RecordFile) -> Result<Box<dyn Recorder>, HostError> {
+        let path = file.path.display();
+        let hold = self.ledger.hold(owner, HoldKind::Thread, format!("recorder of {path}"));
+        let recorder = PcapRecorder::start(file, self.reasons.clone(), Some(hold))
+            .map_err(|e| HostError::System(format!("{path}: {e}")))?;
         Ok(Box::new(recorder))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::time::Duration;
 
 /// SIGINT and SIGTERM, kept from ending the process at once; for the whole process if made before any thread is.
 pub struct Signals(libc::sigset_t);
@@ -30,6 +31,18 @@ impl Signals {
         // SAFETY: the set is initialised, the number goes to a local.
         unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
         signal
+    }
+
+    /// Waits for one of them, at most `timeout`; its number.
+    pub fn wait_for(&self, timeout: Duration) -> Option<i32> {
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the set and the time are initialised, nobody asks for the details of the signal.
+        let signal =
+            unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const timeout) };
+        (signal > 0).then_some(signal)
     }
 
     /// Whether one of them has come, without waiting.

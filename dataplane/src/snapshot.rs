@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 use nke_filters::{
-    AttachId, Cookie, Counter, Family, FlowEntry, Hold, IfIndex, InterfaceFilter, IpFilter, IpHook, IpHooks,
+    AttachId, CallEnv, Cookie, Counter, Family, FlowEntry, Hold, IfIndex, InterfaceFilter, IpFilter, IpHook,
+    IpHooks, Probe,
 };
 use nke_mbuf::Owner;
 
 use crate::inet::Link;
+use crate::probes::Probes;
 
 /// What happens to the packets a filter was shown when it panics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,12 +88,29 @@ impl Attachment {
     }
 }
 
-/// An instance of one layer or the other.
+impl Attachment {
+    /// What a call of the instance is told.
+    #[inline(always)]
+    pub fn env(&self, worker: usize, now_ms: u64) -> CallEnv {
+        CallEnv {
+            interface: self.interface,
+            attachment: self.id,
+            cookie: self.cookie,
+            worker,
+            now_ms,
+            owner: self.owner,
+        }
+    }
+}
+
+/// An instance of one layer or the other, or of none.
 pub enum Instance {
     /// Attached to an interface.
     Interface(Box<dyn InterfaceFilter>),
     /// Attached to a version of IP, at these hooks.
     Ip(Family, IpHooks, Box<dyn IpFilter>),
+    /// Attached to the path as a whole.
+    Probe(Box<dyn Probe>),
 }
 
 impl Instance {
@@ -100,12 +119,13 @@ impl Instance {
         match self {
             Instance::Interface(filter) => filter.figures(),
             Instance::Ip(.., filter) => filter.figures(),
+            Instance::Probe(probe) => probe.figures(),
         }
     }
     /// Up to `most` of the flows it keeps.
     pub fn flows(&self, most: usize) -> Vec<FlowEntry> {
         match self {
-            Instance::Interface(_) => Vec::new(),
+            Instance::Interface(_) | Instance::Probe(_) => Vec::new(),
             Instance::Ip(.., filter) => filter.flows(most),
         }
     }
@@ -114,6 +134,7 @@ impl Instance {
         match self {
             Instance::Interface(filter) => filter.tick(),
             Instance::Ip(.., filter) => filter.tick(),
+            Instance::Probe(probe) => probe.tick(),
         }
     }
     /// Its last call.
@@ -121,6 +142,7 @@ impl Instance {
         match self {
             Instance::Interface(filter) => filter.detached(interface, cookie),
             Instance::Ip(.., filter) => filter.detached(cookie),
+            Instance::Probe(probe) => probe.detached(cookie),
         }
     }
 }
@@ -207,6 +229,8 @@ pub struct Snapshot {
     pub drains: Vec<Vec<u16>>,
     /// By version of IP: [`Family::V4`], [`Family::V6`].
     pub ip: [IpChains; 2],
+    /// Whoever watches the path.
+    pub probes: Probes,
 }
 
 impl Snapshot {
@@ -229,6 +253,6 @@ impl Snapshot {
                 chains.hooks[hook.index()].push(attachment.clone());
             }
         }
-        Snapshot { chains, links, drains, ip }
+        Snapshot { chains, links, drains, ip, probes: Probes::of(attachments) }
     }
 }

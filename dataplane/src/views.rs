@@ -8,7 +8,9 @@ use nke_filters::{DropClass, HoldKind, IpHook};
 use serde_json::{Value, json};
 
 use crate::caught::caught;
+use crate::control_handle::Point;
 use crate::manager::Manager;
+use crate::report::Figures;
 use crate::shared::Shared;
 use crate::snapshot::{Attachment, Instance};
 
@@ -129,6 +131,7 @@ pub fn point(shared: &Shared, a: &Attachment) -> String {
     match &a.filter {
         Instance::Interface(_) => shared.interfaces[usize::from(a.interface.0)].name(),
         Instance::Ip(family, ..) => family.name().to_owned(),
+        Instance::Probe(_) => Point::Path.name().to_owned(),
     }
 }
 
@@ -139,13 +142,19 @@ fn directions(a: &Attachment) -> String {
             let names: Vec<_> = IpHook::ALL.iter().filter(|h| hooks.has(**h)).map(|h| h.name()).collect();
             names.join("+")
         }
+        Instance::Probe(_) => "drops".into(),
     }
+}
+
+/// What an instance counts itself.
+pub fn figures(a: &Attachment) -> Figures {
+    // An extension's code: a panic there must not end the control thread.
+    caught(|| a.filter.figures()).unwrap_or_default().into_iter().collect()
 }
 
 fn filter(shared: &Shared, place: usize, a: &Attachment) -> Value {
     let sum = |f: fn(&crate::snapshot::FilterStats) -> u64| -> u64 { a.stats.iter().map(|s| f(s)).sum() };
-    // An extension's code: a panic there must not end the control thread.
-    let figures = caught(|| a.filter.figures()).unwrap_or_default();
+    let figures = figures(a);
     let figures: Vec<_> = figures.iter().map(|(name, n)| format!("{name}={n}")).collect();
     json!({
         "id": a.id.0,

@@ -140,6 +140,7 @@ impl Worker {
                 removed: &mut self.removed,
                 requeue: &mut self.requeue,
                 status: &self.shared.workers[self.number],
+                probes: &snapshot.probes,
                 now_ms: self.now_ms,
             },
             lanes: &mut self.lanes,
@@ -344,6 +345,9 @@ impl Path<'_> {
     #[cold]
     pub(crate) fn drop_burst(&mut self, reason: DropReason) {
         self.hook.status.drops[reason.index()].add(self.burst.len() as u64);
+        if !self.hook.probes.is_empty() {
+            self.burst.iter().for_each(|mbuf| self.hook.tell_dropped(mbuf, reason));
+        }
         self.hook.cache.free_burst(self.burst);
     }
 }

@@ -1,7 +1,6 @@
 //! What an extension may ask of the dataplane.
 
 use std::fmt;
-use std::path::Path;
 
 use nke_mbuf::{Mbuf, Owner, TagId};
 
@@ -14,6 +13,7 @@ use crate::ip::{Family, IpFilter};
 use crate::kind::AttachId;
 use crate::ledger::{Hold, HoldKind};
 use crate::protocol::{LinkDest, Plumber, ProtocolFamily, ProtocolSpec};
+use crate::recorder::{RecordFile, Recorder};
 use crate::verdict::DropReason;
 
 /// Why the dataplane said no.
@@ -59,12 +59,6 @@ impl Refused {
             Refused::NoInterface(m) | Refused::QueueFull(m) | Refused::NotIp(m) | Refused::Loop(m) => m,
         }
     }
-}
-
-/// Takes copies of packets and writes them to a file on a thread of its own. Dropping it finishes the file.
-pub trait Recorder: Send + Sync {
-    /// Hands a packet over to be written; gives it back when the recorder is behind.
-    fn record(&self, packet: Mbuf, worker: usize) -> Result<(), Mbuf>;
 }
 
 /// The dataplane as extensions see it. Every call may come from any thread; those marked *path* neither block nor
@@ -179,6 +173,6 @@ pub trait Host: Send + Sync {
     /// Enters a resource of the extension in the ledger.
     fn hold(&self, owner: Owner, kind: HoldKind, name: &str) -> Hold;
 
-    /// Starts a recorder that writes `path`; its thread and file are charged to `owner`.
-    fn recorder(&self, owner: Owner, path: &Path) -> Result<Box<dyn Recorder>, HostError>;
+    /// Makes a capture file and starts a recorder that writes it; its thread and file are charged to `owner`.
+    fn recorder(&self, owner: Owner, file: &RecordFile) -> Result<Box<dyn Recorder>, HostError>;
 }

@@ -68,6 +68,18 @@ impl Args {
         })
     }
 
+    /// The switch called `name`; off when it is not given.
+    pub fn switch(&self, name: &str) -> Result<bool, CreateError> {
+        match self.0.get(name) {
+            None => Ok(false),
+            Some(ArgValue::Switch(on)) => Ok(*on),
+            Some(ArgValue::Text(text)) if text == "true" || text == "false" => Ok(text == "true"),
+            Some(_) => {
+                Err(CreateError::new(format!("`{name}` is not a switch"), format!("write {name} = true")))
+            }
+        }
+    }
+
     /// Refuses names the kind does not know.
     pub fn only(&self, known: &[&str]) -> Result<(), CreateError> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {

@@ -34,15 +34,17 @@ mod ip;
 mod kind;
 mod ledger;
 mod per_worker;
+mod probe;
 mod protocol;
 mod random;
+mod recorder;
 mod requeue;
 mod swap;
 mod verdict;
 pub mod vif;
 
 pub use batch::{Batch, Removed};
-pub use host::{Host, HostError, Recorder, Refused};
+pub use host::{Host, HostError, Refused};
 pub use ifnet::{
     Demux, IFNAME_MAX, IFNETS_MAX, IfError, IfFamily, IfFlags, IfIoctl, IfParams, Ifnet, IfnetDriver,
     IfnetEnv, IfnetKind, IoctlAnswer,
@@ -52,11 +54,13 @@ pub use ip::{Family, FlowEntry, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpH
 pub use kind::{ArgValue, Args, AttachEnv, AttachId, CreateError, FilterKind};
 pub use ledger::{Entry, Hold, HoldKind, Ledger};
 pub use per_worker::{Counter, PerWorker};
+pub use probe::{Layer, Probe, ProbeEnv, ProbeKind};
 pub use protocol::{
     DemuxDesc, IfProtocol, LinkDest, PROTOCOLS_MAX, Plumber, PreOutput, ProtocolFamily, ProtocolHandler,
     ProtocolSpec,
 };
 pub use random::random_key;
+pub use recorder::{RecordFile, Recorder, Remark};
 pub use requeue::{INJECTIONS_MAX, REQUEUE_MAX, Requeue, Target};
 pub use swap::Swap;
 pub use verdict::{DropClass, DropReason, REASONS_MAX};

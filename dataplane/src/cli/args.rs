@@ -36,6 +36,7 @@ impl Cli {
             | Command::Show { json, .. }
             | Command::Attach { json, .. }
             | Command::Detach { json, .. }
+            | Command::Capture(CaptureArgs { json, .. })
             | Command::Explain { json, .. }
             | Command::Config(
                 ConfigCommand::Check { json, .. }
@@ -140,6 +141,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write packets to a file, until the limit, the time or SIGINT.
+    Capture(CaptureArgs),
     /// Explain an error by its id, or list them all.
     Explain {
         /// The id.
@@ -148,6 +151,42 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct CaptureArgs {
+    /// An interface; `ip` or `ip6`; `drops`.
+    pub(super) place: String,
+    /// The pcapng file. The process that runs the dataplane makes it, with its rights.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) write: PathBuf,
+    /// Only what this expression matches.
+    #[arg(long = "match", value_name = "EXPR")]
+    pub(super) expression: Option<String>,
+    /// Packets at most.
+    #[arg(short, long, value_name = "N", default_value_t = 10_000)]
+    pub(super) count: u64,
+    /// Bytes of packets at most.
+    #[arg(long, value_name = "N", default_value_t = 64 << 20)]
+    pub(super) bytes: u64,
+    /// How long at most, 0.1 to 3600.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+    /// Bytes kept of each packet; 0 is all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) snaplen: u32,
+    /// Of an interface: which way.
+    #[arg(long, default_value = "both")]
+    pub(super) direction: Direction,
+    /// Of IP: at which hooks, such as prerouting,output.
+    #[arg(long, value_name = "LIST")]
+    pub(super) hook: Option<String>,
+    /// Write over a file that is there.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// One JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Subcommand, Debug)]

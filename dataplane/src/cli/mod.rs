@@ -1,6 +1,7 @@
 //! The command line of `nke`.
 
 mod args;
+mod capture;
 mod output;
 mod render;
 
@@ -109,6 +110,7 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             });
             show(cli, "attach", request, |reply| format!("attached as {}\n", reply["id"]))
         }
+        Command::Capture(args) => Ok(capture::capture(cli, args)?),
         Command::Detach { id, .. } => show(cli, "detach", json!({ "id": id }), render::record),
     }
 }

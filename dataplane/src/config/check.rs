@@ -111,8 +111,8 @@ impl Check {
             let message = format!("name {name:?}: letters, digits, `-`, `_` and `.`, at most 32");
             self.say("NKE-CFG-003", given.span(), message);
         }
-        if matches!(name.as_str(), "ip" | "ip6") {
-            let message = format!("name {name:?}: IP filters are attached to this name");
+        if matches!(name.as_str(), "ip" | "ip6" | "path") {
+            let message = format!("name {name:?}: IP filters or probes are attached to this name");
             self.say("NKE-CFG-003", given.span(), message);
         }
     }
@@ -242,7 +242,9 @@ impl Check {
     fn filters(&mut self, config: &Config) {
         for filter in &config.filter {
             let port = filter.port.as_ref();
-            if !matches!(port.as_str(), "ip" | "ip6") {
+            if port == "path" {
+                // Probes see all there is.
+            } else if !matches!(port.as_str(), "ip" | "ip6") {
                 self.port_there(&filter.port, config);
             } else if config.router.is_none() {
                 let message = format!("a filter on `{port}` sees nothing without a [router]");

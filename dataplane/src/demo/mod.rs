@@ -46,6 +46,9 @@ pub fn register_builtin(control: &Control) -> Result<(), Fault> {
     for kind in builtin::all_ip() {
         control.register_ip(kind)?.wait(PATIENCE)?;
     }
+    for kind in builtin::all_probes() {
+        control.register_probe(kind)?.wait(PATIENCE)?;
+    }
     for kind in vif::all() {
         control.register_ifnet(kind)?.wait(PATIENCE)?;
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use nke_filters::Recorder;
+use nke_filters::{Recorder, Remark};
 use nke_mbuf::{Burst, Cache, Mbuf};
 
 use super::{Drops, Link, Moved, Queue};
@@ -57,7 +57,7 @@ impl PcapQueue {
         let packets = read.map_or(Ok(Vec::new()), |path| load(path, bytes_max))?;
         let recorder = match write {
             Some(path) => Some(
-                PcapRecorder::unheld(path)
+                PcapRecorder::of_port(path)
                     .map_err(|e| PcapPortError::Write(path.display().to_string(), e))?,
             ),
             None => None,
@@ -139,7 +139,7 @@ impl Queue for PcapQueue {
         burst.take_first(room, |mbuf| {
             let len = mbuf.len();
             let refused = match &self.recorder {
-                Some(recorder) => recorder.record(mbuf, 0).err(),
+                Some(recorder) => recorder.record(mbuf, Remark::default()).err(),
                 // A port that only replays: what is sent to it has arrived.
                 None => {
                     cache.free(mbuf);

@@ -3,7 +3,6 @@
 //! Arguments: `port` (name of the port) or `file` (path of the pcapng file), one of them; `match` (expression,
 //! optional). A copy that finds no frame, or whose target is behind, is counted as missed; the original never waits.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use nke_mbuf::{Mbuf, TagId};
@@ -12,7 +11,7 @@ use super::match_arg;
 use crate::expr::Expr;
 use crate::{
     Args, AttachEnv, Batch, Counter, CreateError, Cx, FilterKind, Host, IfIndex, InterfaceFilter, PerWorker,
-    Recorder,
+    RecordFile, Recorder, Remark,
 };
 
 /// The kind.
@@ -30,7 +29,8 @@ impl FilterKind for Mirror {
                 CreateError::new(format!("no port is called `{port}`"), "see `nke show interfaces`")
             })?),
             (None, Some(file)) => {
-                let recorder = env.host.recorder(env.owner, Path::new(file));
+                let recorder =
+                    env.host.recorder(env.owner, &RecordFile { overwrite: true, ..RecordFile::new(file) });
                 Target::File(
                     recorder
                         .map_err(|e| CreateError::new(e.to_string(), "name a file that can be written"))?,
@@ -86,7 +86,7 @@ impl Instance {
 
     fn send(&self, cx: &mut Cx<'_>, mut copy: Mbuf) -> bool {
         let refused = match &self.target {
-            Target::File(recorder) => recorder.record(copy, cx.worker).err(),
+            Target::File(recorder) => recorder.record(copy, Remark::default()).err(),
             Target::Port(port) => {
                 if copy.tag_add(self.tag, 0, 0).is_err() {
                     Some(copy)

@@ -99,6 +99,13 @@ impl Expr {
         self.matches_layers(&Layers::parse(frame), frame.len())
     }
 
+    /// [`matches`](Self::matches) for an IP packet without a link header: `len` means the packet, and addresses of Ethernet
+    /// and VLAN tags match nothing.
+    #[inline]
+    pub fn matches_ip(&self, packet: &[u8]) -> bool {
+        self.matches_layers(&Layers::parse_ip(packet), packet.len())
+    }
+
     /// [`matches`](Self::matches) for a frame of `len_bytes` that was parsed already: several expressions can share
     /// one pass.
     #[inline]

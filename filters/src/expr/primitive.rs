@@ -73,7 +73,9 @@ impl Primitive {
             Self::Ether(dir, addr) => {
                 has_ether(layers) && dir.test(layers.ether_src(), layers.ether_dst(), |found| found == addr)
             }
-            Self::EtherProto(ethertype) => layers.ethertype == ethertype && layers.l3_offset != 0,
+            Self::EtherProto(ethertype) => {
+                layers.ethertype == ethertype && (layers.l3_offset != 0 || ethertype.0 != 0)
+            }
             Self::Vlan(None) => layers.vlan_count > 0,
             Self::Vlan(Some(vid)) => layers.vlans().iter().any(|tag| tag.vid() == vid),
             Self::Proto(protocol) => layers.protocol == Some(protocol),

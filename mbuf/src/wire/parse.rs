@@ -139,6 +139,26 @@ impl Layers {
         layers
     }
 
+    /// Reads one IP packet without a link header. Offsets count from its start, so that [`l3`](Self::l3) finds nothing;
+    /// Ethernet addresses are zero.
+    #[inline]
+    pub fn parse_ip(packet: &[u8]) -> Self {
+        let mut layers = Self::default();
+        layers.malformed = match packet.first().map(|first| first >> 4) {
+            Some(4) => {
+                layers.ethertype = EtherType::IPV4;
+                layers.ipv4(packet)
+            }
+            Some(6) => {
+                layers.ethertype = EtherType::IPV6;
+                layers.ipv6(packet)
+            }
+            _ => Err(Layer::Ipv4.malformed()(WireError::Unsupported)),
+        }
+        .err();
+        layers
+    }
+
     /// Destination and source address of the Ethernet header.
     pub fn ether_dst(&self) -> EtherAddr {
         self.ether[0]

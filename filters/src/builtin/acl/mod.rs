@@ -28,10 +28,11 @@ use packet::{Packets, Seen};
 use table::{Table, Verdict};
 use watch::Watch;
 
+use super::hook_arg;
 use crate::swap::Swap;
 use crate::{
-    Args, Batch, Counter, CreateError, Cx, DropReason, Family, IpAttachEnv, IpFilter, IpFilterKind, IpHook,
-    IpHooks, PerWorker,
+    Args, Batch, Counter, CreateError, Cx, DropReason, Family, IpAttachEnv, IpFilter, IpFilterKind, IpHooks,
+    PerWorker,
 };
 
 /// Most packets of a batch.
@@ -130,7 +131,7 @@ impl<A: Packets> Filter<A> {
         };
         let table = build(watch.as_ref(), &text, workers).map_err(|(error, _)| error)?;
         Ok(Filter {
-            hooks: hooks(args.text("hook")?)?,
+            hooks: hook_arg(args, "forward,input")?,
             default_deny: match args.text("default")? {
                 None | Some("deny") => true,
                 Some("permit") => false,
@@ -299,18 +300,4 @@ fn unreadable(cause: String) -> CreateError {
 
 fn unknown(argument: &str, value: &str, known: &str) -> CreateError {
     CreateError::new(format!("`{argument}` cannot be `{value}`"), format!("write one of: {known}"))
-}
-
-/// The argument `hook`.
-fn hooks(text: Option<&str>) -> Result<IpHooks, CreateError> {
-    let mut hooks = IpHooks::NONE;
-    for name in text.unwrap_or("forward,input").split(',').map(str::trim) {
-        match IpHook::ALL.into_iter().find(|hook| hook.name() == name) {
-            Some(hook) => hooks = hooks.with(hook),
-            None => {
-                return Err(unknown("hook", name, "prerouting, input, forward, output; several with commas"));
-            }
-        }
-    }
-    Ok(hooks)
 }

@@ -7,6 +7,7 @@ use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
 use nke_mbuf::{Burst, Mbuf, Owner, Pool, PoolConfig, Region};
 
 use super::*;
+use crate::IpHook;
 use crate::{ArgValue, Removed};
 
 const REASONS: [&str; 3] = ["deny", "default", "fragment"];

@@ -41,6 +41,29 @@ fn tagged_frames() {
 }
 
 #[test]
+fn a_packet_alone_reads_as_in_its_frame() {
+    for (v6, protocol) in
+        [(false, Protocol::TCP), (true, Protocol::UDP), (false, Protocol::ICMP), (true, Protocol::TCP)]
+    {
+        let frame = recipe(v6, protocol).frame();
+        let in_frame = Layers::parse(&frame);
+        let alone = Layers::parse_ip(&frame[14..]);
+        assert_eq!((alone.l3_offset, alone.l4_offset + 14), (0, in_frame.l4_offset));
+        assert_eq!(alone.l3_end + 14, in_frame.l3_end);
+        let back = Layers {
+            ether: in_frame.ether,
+            l3_offset: 14,
+            l4_offset: in_frame.l4_offset,
+            l3_end: in_frame.l3_end,
+            ..alone
+        };
+        assert_eq!(back, in_frame);
+        assert!(Layers::parse_ip(&frame[14..30]).malformed.is_some());
+    }
+    assert!(Layers::parse_ip(&[]).malformed.is_some() && Layers::parse_ip(&[0x50; 60]).malformed.is_some());
+}
+
+#[test]
 fn a_third_tag_is_not_a_hiding_place() {
     let frame = recipe(false, Protocol::UDP).frame();
     let mut tagged = frame[..12].to_vec();
