@@ -7,7 +7,7 @@ use std::time::Duration;
 use nke_filters::{ArgValue, Args, Cookie, Host, IfFlags, IfIndex};
 
 use crate::command::OwnedIoctl;
-use crate::config::{self, address_and_length};
+use crate::config::{self, address_and_length, next_routers};
 use crate::control_handle::{AttachSpec, Control};
 use crate::error::Error;
 use crate::fault::Fault;
@@ -96,11 +96,17 @@ pub fn set_route(control: &Control, route: &config::Route) -> Result<(), Error> 
         config::RouteKind::Blackhole => RouteTo::Blackhole,
         config::RouteKind::Unreachable => RouteTo::Unreachable,
         config::RouteKind::Prohibit => RouteTo::Prohibit,
-        config::RouteKind::Unicast => RouteTo::Via(vec![NextHop {
-            via: route.via.as_ref().and_then(|via| via.as_ref().parse().ok()),
-            interface: route.port.as_ref().map(|port| index(control, port.as_ref())).transpose()?,
-            weight: 1,
-        }]),
+        config::RouteKind::Unicast => {
+            let interface = route.port.as_ref().map(|port| index(control, port.as_ref())).transpose()?;
+            let hop = |via| NextHop { via, interface, weight: 1 };
+            RouteTo::Via(match &route.via {
+                None => vec![hop(None)],
+                Some(via) => {
+                    let routers = parsed(via.as_ref(), next_routers)?;
+                    routers.into_iter().map(|router| hop(Some(router))).collect()
+                }
+            })
+        }
     };
     route_request(control, route, Some(to))
 }

@@ -151,6 +151,10 @@ impl Builder {
         // Whatever the settings say, a flood of fragments leaves three quarters of the pool to other traffic.
         let most = u32::try_from(pool.capacity() / 4 / settings.cores.len().max(1)).unwrap_or(u32::MAX);
         if inet.reassembly.frames_max > most {
+            eprintln!(
+                "nke: at most {most} frames of fragments wait for the rest on each worker, a quarter of the pool in all: more \
+                 frames in [pool], or less `reassembly_bytes`, would make the settings hold"
+            );
             inet.reassembly.frames_max = most;
             inet.reassembly.per_source_frames = inet.reassembly.per_source_frames.min(most / 8);
         }

@@ -124,6 +124,13 @@ fn commands_change_what_runs_and_it_can_be_printed() {
     let file = file.to_str().unwrap();
     assert_eq!(good(&nke, &["config", "apply", "-c", file]), "nothing to change\n");
     assert!(text.contains("mtu = 9000") && text.contains("kind = \"count\""), "{text}");
+    // Several next routers: flows are spread over both.
+    good(&nke, &["route", "replace", "198.19.0.0/16", "--via", "198.51.100.9, 198.51.100.10"]);
+    let way = good(&nke, &["show", "routes", "--to", "198.19.3.4"]);
+    assert!(way.contains("via 198.51.100.9, via 198.51.100.10"), "{way}");
+    flows(&nke);
+    refused(&nke, &["route", "replace", "198.19.0.0/16", "--via", "198.51.100.9,2001:db8::9"], "NKE-CFG-003");
+    let text = good(&nke, &["config", "show"]);
     // Nothing that cannot be is done.
     refused(&nke, &["route", "add", "203.0.113.0/24", "--kind", "prohibit"], "NKE-CFG-005");
     refused(&nke, &["route", "del", "203.0.113.0/25"], "NKE-CFG-004");

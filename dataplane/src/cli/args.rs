@@ -285,7 +285,7 @@ impl Entry for RouteTo {
 pub(super) struct Route {
     #[command(flatten)]
     to: RouteTo,
-    /// The next router.
+    /// The next router, or several, with commas: flows are spread over them.
     #[arg(long)]
     via: Option<String>,
     /// The port or interface; needed without `--via`, or when it is link-local.

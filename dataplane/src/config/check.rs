@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::complaint::Complaint;
 use super::model::{Config, Port, PortKind, Role, ethertype};
 use super::near::nearest;
-use super::router::{Address, KERNEL, Route, RouteKind, RouterHost, address_and_length};
+use super::router::{Address, KERNEL, Route, RouteKind, RouterHost, address_and_length, next_routers};
 
 /// Ports, wires, filters and addresses at most.
 const SECTIONS_MAX: usize = 256;
@@ -364,7 +364,10 @@ impl Check {
         if others.iter().any(|o| o.to.as_ref() == to) {
             say("NKE-CFG-005", format!("a second route to {to}"));
         }
-        let via = route.via.as_ref().and_then(|via| via.as_ref().parse::<IpAddr>().ok());
+        // All are of one version; a link-local one among them needs the port.
+        let routers = route.via.as_ref().and_then(|via| next_routers(via.as_ref())).unwrap_or_default();
+        let local = |a: &&IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
+        let via = routers.iter().find(local).or(routers.first()).copied();
         let Some((network, _)) = address_and_length(to) else { return };
         match (route.kind, via) {
             (RouteKind::Unicast, None) if route.port.is_none() => {

@@ -29,6 +29,7 @@ pub use model::{
 
 pub use router::{
     Address, Interface, KERNEL, Neighbor, Route, RouteKind, Router, RouterHost, address_and_length, network,
+    next_routers,
 };
 
 pub(crate) use near::nearest;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use std::collections::BTreeMap;
 
+use nke_inet::fib::MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -87,7 +88,7 @@ pub struct Address {
 pub struct Route {
     /// Where to: `198.51.100.0/24`.
     pub to: Spanned<String>,
-    /// The next router.
+    /// The next router, or several of equal cost, with commas between them: flows are spread over those.
     pub via: Option<Spanned<String>>,
     /// The port; needed without `via`, or when `via` is link-local.
     pub port: Option<Spanned<String>>,
@@ -147,6 +148,14 @@ pub fn address_and_length(text: &str) -> Option<(IpAddr, u8)> {
     // No signs, no leading zeros.
     let length = length.parse().ok().filter(|n: &u8| *n <= most && length == n.to_string())?;
     Some((address, length))
+}
+
+/// Next routers, as in `192.0.2.1` or `192.0.2.1, 192.0.2.2`: all of one version of IP, none twice.
+pub fn next_routers(text: &str) -> Option<Vec<IpAddr>> {
+    let all: Vec<IpAddr> = text.split(',').map(|one| one.trim().parse().ok()).collect::<Option<_>>()?;
+    let fit = |a: &IpAddr| !a.is_unspecified() && !a.is_multicast() && a.is_ipv4() == all[0].is_ipv4();
+    let twice = (1..all.len()).any(|i| all[..i].contains(&all[i]));
+    (all.iter().all(fit) && !twice && all.len() <= MEMBERS_MAX).then_some(all)
 }
 
 /// The network `address` is in: its first `length` bits, the rest zero.

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use nke_mbuf::wire::EtherAddr;
 
-use super::router::{address_and_length, network};
+use nke_inet::fib::MEMBERS_MAX;
+
+use super::router::{address_and_length, network, next_routers};
 
 /// What may be written behind a key.
 pub(super) enum Kind {
@@ -152,7 +154,7 @@ pub(super) const SECTIONS: &[Section] = &[
         repeated: true,
         keys: &[
             need("to", TextThat(prefix)),
-            may("via", TextThat(address)),
+            may("via", TextThat(routers)),
             may("port", Text),
             may("kind", Word(&["unicast", "blackhole", "unreachable", "prohibit"])),
         ],
@@ -213,6 +215,13 @@ fn prefix(text: &str) -> Option<String> {
 fn address(text: &str) -> Option<String> {
     let fits = text.parse::<IpAddr>().is_ok_and(|a| !a.is_unspecified() && !a.is_multicast());
     (!fits).then(|| "an address of one host, as in 192.0.2.1".into())
+}
+
+fn routers(text: &str) -> Option<String> {
+    let fits = next_routers(text).is_some();
+    (!fits).then(|| {
+        format!("the address of one host, as in 192.0.2.1, or of up to {MEMBERS_MAX} different ones of the same version of IP, with commas")
+    })
 }
 
 fn mac(text: &str) -> Option<String> {

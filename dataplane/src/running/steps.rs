@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use nke_filters::AttachId;
 
 use super::PATIENCE;
-use crate::config::{Address, Arg, Config, Interface, Route, address_and_length, network};
+use crate::config::{Address, Arg, Config, Interface, Route, address_and_length, network, next_routers};
 use crate::control_handle::Control;
 use crate::entries;
 use crate::error::Error;
@@ -119,8 +119,8 @@ impl Steps<'_> {
     fn routes_by_routers_on(&mut self, addresses: Vec<Address>) -> Result<(), Error> {
         let nets: Vec<_> = addresses.iter().filter_map(|a| address_and_length(a.address.as_ref())).collect();
         let by_one = |route: &&Route| {
-            let via = route.via.as_ref().and_then(|via| via.as_ref().parse::<IpAddr>().ok());
-            via.is_some_and(|via| {
+            let via = route.via.as_ref().and_then(|via| next_routers(via.as_ref())).unwrap_or_default();
+            via.into_iter().any(|via| {
                 let on = |(host, len): &(IpAddr, u8)| {
                     host.is_ipv4() == via.is_ipv4() && network(*host, *len) == network(via, *len)
                 };
