@@ -51,6 +51,10 @@ pub enum Command {
         detach: Vec<AttachId>,
         reply: Reply<Vec<AttachId>>,
     },
+    Paths {
+        id: AttachId,
+        reply: Reply<Value>,
+    },
     Figures {
         id: AttachId,
         reply: Reply<Figures>,

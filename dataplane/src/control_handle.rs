@@ -252,6 +252,11 @@ impl Control {
         self.ask(|reply| Command::Refit { attach, detach, reply })
     }
 
+    /// The ways packets took, as a probe tells it: see [`crate::views::paths`].
+    pub fn paths(&self, id: AttachId) -> Result<Ticket<Value>, Fault> {
+        self.ask(|reply| Command::Paths { id, reply })
+    }
+
     /// The figures of an instance.
     pub fn figures(&self, id: AttachId) -> Result<Ticket<Figures>, Fault> {
         self.ask(|reply| Command::Figures { id, reply })

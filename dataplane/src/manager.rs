@@ -196,6 +196,10 @@ impl Manager {
                 let outcome = self.refit(attach, &detach);
                 self.answer_when_seen(reply, outcome);
             }
+            Command::Paths { id, reply } => {
+                let found = self.attachments.iter().find(|a| a.id == id);
+                answer(reply, found.map(|a| views::paths(self, a)).ok_or(Fault::NoAttachment(id)));
+            }
             Command::Figures { id, reply } => {
                 let found = self.attachments.iter().find(|a| a.id == id);
                 answer(reply, found.map(|a| views::figures(a)).ok_or(Fault::NoAttachment(id)));

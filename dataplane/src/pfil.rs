@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nke_filters::{
-    AttachId, Batch, CallEnv, Cookie, Cx, Direction, DropReason, IfIndex, IpHook, Removed, Requeue,
+    AttachId, Batch, CallEnv, Cookie, Cx, Direction, DropReason, IfIndex, IpHook, Removed, Requeue, Stage,
 };
 use nke_mbuf::{Burst, Cache, Mbuf, Owner};
 
@@ -106,6 +106,7 @@ impl Hook<'_> {
         selected: u64,
         call: impl FnOnce(&mut Cx<'_>, &mut Batch<'_>),
     ) -> u64 {
+        self.trace(burst, selected, Stage::Filter(entry.id));
         self.status.in_filter.set(u64::from(entry.id.0));
         let stats = &entry.stats[self.worker];
         stats.packets.add(u64::from(selected.count_ones()));

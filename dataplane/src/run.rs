@@ -83,13 +83,14 @@ struct Verbs {
 
 impl Handler for Verbs {
     fn is_read(&self, verb: &str) -> bool {
-        matches!(verb, "show" | "figures")
+        matches!(verb, "show" | "figures" | "paths")
     }
 
     fn call(&self, verb: &str, args: &Value, _: &Peer) -> Result<Value, Failure> {
         match verb {
             "show" => self.show(args),
             "figures" => self.figures(args),
+            "paths" => self.paths(args),
             "attach" => self.attach(args),
             "detach" => self.detach(args),
             "add" | "replace" | "del" => self.change(|running| running.edit(&Edit::of(verb, args)?)),
@@ -169,6 +170,10 @@ impl Verbs {
         }
         let id = self.running().attach(&filter)?;
         Ok(json!({ "id": id.0 }))
+    }
+
+    fn paths(&self, args: &Value) -> Result<Value, Error> {
+        Ok(self.control.paths(id(args)?)?.wait(PATIENCE)?)
     }
 
     fn figures(&self, args: &Value) -> Result<Value, Error> {

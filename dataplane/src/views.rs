@@ -1,6 +1,7 @@
 //! Tables for users: arrays of flat objects, the same for text and JSON.
 
 mod inet;
+mod paths;
 
 use std::net::IpAddr;
 
@@ -10,9 +11,12 @@ use serde_json::{Value, json};
 use crate::caught::caught;
 use crate::control_handle::Point;
 use crate::manager::Manager;
+use crate::probes::traces;
 use crate::report::Figures;
 use crate::shared::Shared;
 use crate::snapshot::{Attachment, Instance};
+
+pub use paths::paths;
 
 /// Which table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,7 +146,7 @@ fn directions(a: &Attachment) -> String {
             let names: Vec<_> = IpHook::ALL.iter().filter(|h| hooks.has(**h)).map(|h| h.name()).collect();
             names.join("+")
         }
-        Instance::Probe(_) => "drops".into(),
+        Instance::Probe(_) => if traces(a) { "stages" } else { "drops" }.into(),
     }
 }
 

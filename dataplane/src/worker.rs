@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nke_filters::{Direction, DropReason, IfIndex, IfnetDriver, Removed, Requeue};
+use nke_filters::{Direction, DropReason, IfIndex, IfnetDriver, Removed, Requeue, Stage};
 use nke_mbuf::{BURST_MAX, Burst, Cache, Owner};
 
 use crate::drop::{DRIVER_FULL, HANDOVER_FULL, IF_DOWN, TX_FULL};
@@ -244,6 +244,10 @@ impl Path<'_> {
     /// Interface input: filters, then the wire, or the protocols.
     #[inline]
     pub(crate) fn input(&mut self, interface: usize, peer: Option<usize>) {
+        if self.hook.probes.trace() {
+            self.hook.tell_received(self.burst);
+            self.hook.trace(self.burst, u64::MAX, Stage::Input(IfIndex(interface as u16)));
+        }
         self.hook.run(&self.snapshot.chains[interface].input, Direction::Input, self.burst);
         if self.burst.is_empty() {
             return;
@@ -254,11 +258,19 @@ impl Path<'_> {
         }
     }
 
+    #[inline(always)]
+    fn output_filters(&mut self, interface: usize) {
+        let index = IfIndex(interface as u16);
+        self.hook.trace(self.burst, u64::MAX, Stage::Output(index));
+        self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
+        self.hook.trace(self.burst, u64::MAX, Stage::Transmit(index));
+    }
+
     /// Interface output by a queue: filters, then the queue. What it does not take is dropped and counted.
     #[inline]
     pub(crate) fn output_lane(&mut self, lane: usize) {
         let interface = self.lanes[lane].interface;
-        self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
+        self.output_filters(interface);
         let queue = &mut self.lanes[lane].queue;
         let moved = queue.tx(self.burst, self.hook.cache, &self.hook.status.drops);
         let counters = &self.hook.status.interfaces[interface];
@@ -293,7 +305,7 @@ impl Path<'_> {
 
     #[cold]
     fn output_driver(&mut self, interface: usize, driver: &dyn IfnetDriver, owner: Owner) {
-        self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
+        self.output_filters(interface);
         if self.burst.is_empty() {
             return;
         }

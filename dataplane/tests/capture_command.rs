@@ -1,4 +1,4 @@
-//! `nke capture` against a running dataplane with ports in memory. No privilege needed.
+//! `nke capture` and `nke trace` against a running dataplane with ports in memory. No privilege needed.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 #![allow(dead_code, reason = "the common part is for tests with devices, too")]
 
@@ -63,6 +63,23 @@ fn it_ends_by_count_by_time_and_by_signal() {
     assert!(out.status.success(), "{out:?}");
     let said: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(said["figures"]["captured"], records(&file("drops")) as u64);
+    assert_eq!(nke.show("filters"), json!([]));
+    nke.stop();
+}
+
+#[test]
+fn a_trace_shows_the_way_over_the_wire() {
+    let nke = Nke::start(PORTS);
+    let out = nke.cli(&["trace", "-c", "200", "--json"]);
+    assert!(out.status.success(), "{out:?}");
+    let said: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&said["figures"]["packets"], &said["figures"]["missed"]), (&json!(200), &json!(0)));
+    let stages: Vec<_> = said["paths"][0]["stages"].as_array().unwrap().iter().map(|s| &s["stage"]).collect();
+    assert_eq!(stages, ["input a", "output b", "transmit b"]);
+    assert_eq!((&said["paths"][0]["packets"], &said["paths"][1]), (&json!(200), &Value::Null));
+    // As text, with nothing to show.
+    let out = nke.cli(&["trace", "--match", "arp", "--seconds", "0.3"]);
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), "0 packets followed, 0 of their stages missed\n");
     assert_eq!(nke.show("filters"), json!([]));
     nke.stop();
 }

@@ -20,6 +20,7 @@
 //! * Calls come from several workers at once: an instance is `Sync`. State per worker sits in [`PerWorker`].
 //! * Detaching is asked for from anywhere, also from inside `input` or `output`: it is carried out by the control
 //!   thread after every worker has left the old chain, so it never waits for the caller.
+//! * Filters of IP ([`IpFilter`]) and probes ([`Probe`]), which are told what becomes of packets, live the same life.
 //! * What an instance holds beside packets (threads, files) it announces with [`Host::hold`]; the ledger lists it
 //!   until it is given back, and refuses to call the extension gone before.
 
@@ -54,7 +55,7 @@ pub use ip::{Family, FlowEntry, IpAttachEnv, IpFilter, IpFilterKind, IpHook, IpH
 pub use kind::{ArgValue, Args, AttachEnv, AttachId, CreateError, FilterKind};
 pub use ledger::{Entry, Hold, HoldKind, Ledger};
 pub use per_worker::{Counter, PerWorker};
-pub use probe::{Layer, Probe, ProbeEnv, ProbeKind};
+pub use probe::{Layer, NextHop, PathReport, Probe, ProbeEnv, ProbeKind, Stage};
 pub use protocol::{
     DemuxDesc, IfProtocol, LinkDest, PROTOCOLS_MAX, Plumber, PreOutput, ProtocolFamily, ProtocolHandler,
     ProtocolSpec,

@@ -54,6 +54,8 @@ impl Flags {
     pub const CSUM_REQ_UDP: Flags = Flags(1 << 9);
     /// Put back into the pipeline by an extension.
     pub const INJECTED: Flags = Flags(1 << 10);
+    /// Followed: somebody wants to know which stages it passes.
+    pub const TRACED: Flags = Flags(1 << 11);
 
     /// Whether every bit of `other` is set.
     #[inline]

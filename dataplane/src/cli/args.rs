@@ -37,6 +37,7 @@ impl Cli {
             | Command::Attach { json, .. }
             | Command::Detach { json, .. }
             | Command::Capture(CaptureArgs { json, .. })
+            | Command::Trace { json, .. }
             | Command::Explain { json, .. }
             | Command::Config(
                 ConfigCommand::Check { json, .. }
@@ -143,6 +144,21 @@ pub(super) enum Command {
     },
     /// Write packets to a file, until the limit, the time or SIGINT.
     Capture(CaptureArgs),
+    /// Follow packets through the stages, until the limit, the time or SIGINT, and show the ways they took.
+    Trace {
+        /// Only what this expression matches, as it is received.
+        #[arg(long = "match", value_name = "EXPR")]
+        expression: Option<String>,
+        /// Packets at most, 1 to 10,000.
+        #[arg(short, long, value_name = "N", default_value_t = 100)]
+        count: u32,
+        /// How long at most, 0.1 to 3600.
+        #[arg(long, value_name = "S", value_parser = seconds)]
+        seconds: Option<Duration>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain an error by its id, or list them all.
     Explain {
         /// The id.

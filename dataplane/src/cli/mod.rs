@@ -111,6 +111,9 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             show(cli, "attach", request, |reply| format!("attached as {}\n", reply["id"]))
         }
         Command::Capture(args) => Ok(capture::capture(cli, args)?),
+        Command::Trace { expression, count, seconds, .. } => {
+            Ok(capture::trace(cli, expression.as_deref(), *count, *seconds)?)
+        }
         Command::Detach { id, .. } => show(cli, "detach", json!({ "id": id }), render::record),
     }
 }

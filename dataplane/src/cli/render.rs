@@ -41,6 +41,18 @@ pub(super) fn record(value: &Value) -> String {
     fields.map(|(name, value)| format!("{name:<16} {}\n", cell(value))).collect()
 }
 
+/// Ways of packets, each with its stages and the nanoseconds between them.
+pub(super) fn paths(value: &Value) -> String {
+    let mut out = String::new();
+    for path in value.as_array().into_iter().flatten() {
+        out += &format!("{} packets, such as {}\n", path["packets"], cell(&path["example"]));
+        for stage in path["stages"].as_array().into_iter().flatten() {
+            out += &format!("  {:>10} ns  {}\n", stage["ns"].to_string(), cell(&stage["stage"]));
+        }
+    }
+    out
+}
+
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),

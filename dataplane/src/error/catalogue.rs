@@ -80,7 +80,7 @@ catalogue! {
     "NKE-EXT-006" Busy "a filter kind of this name is registered already", "two extensions use one name", "unregister the other first";
     "NKE-EXT-007" Failed "no interface of this name", "it is misspelt", "see `nke show interfaces`";
     "NKE-EXT-008" Busy "too many filters are attached", "1024 at a time", "detach some";
-    "NKE-EXT-009" Failed "a filter cannot be attached there", "interface filters go to interfaces, IP filters to `ip` or `ip6`", "name another place";
+    "NKE-EXT-009" Failed "a filter cannot be attached there", "interface filters go to interfaces, IP filters to `ip` or `ip6`, probes to `path`", "name another place";
     "NKE-IF-001" Busy "an interface, protocol, plumber or address is there already", "another one has this name or number", "use another one, or take that away first";
     "NKE-IF-002" Busy "too many interfaces, protocols, plumbers, addresses or groups", "the message says of what, and how many there may be", "take some away";
     "NKE-IF-003" Failed "an interface is not attached, or does not have that", "it is being detached, or was never attached; or no plumber fits it", "see `nke show interfaces`";

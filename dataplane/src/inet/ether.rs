@@ -1,6 +1,6 @@
 //! From a frame to a protocol: whose it is, and what is in it (KPI: `demux`).
 
-use nke_filters::{Demux, DropReason, Family, IfIndex, ProtocolFamily};
+use nke_filters::{Demux, DropReason, Family, IfIndex, ProtocolFamily, Stage};
 use nke_inet::neigh;
 use nke_mbuf::{Flags, Mbuf};
 
@@ -32,6 +32,7 @@ impl Path<'_> {
     /// afterwards.
     #[inline]
     pub(crate) fn demux(&mut self, input: usize) {
+        self.hook.trace(self.burst, u64::MAX, Stage::Demux);
         let snapshot = self.snapshot;
         let link = &snapshot.links[input];
         if link.takes.is_empty() || !link.up {

@@ -1,6 +1,6 @@
 //! Packets for others: one hop less, the forward hook, and on to output (RFC 1812 section 5.3.1, RFC 8200 section 3).
 
-use nke_filters::{AttachId, Family, IpHook};
+use nke_filters::{AttachId, Family, IpHook, Stage};
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{Flags, Mbuf};
 
@@ -30,6 +30,8 @@ impl Path<'_> {
     /// Forwards the packets at the places of `mask`, which have a hop less already, on their ways.
     #[inline]
     pub(super) fn forward(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
+        self.trace_route(mask);
+        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Forward));
         let left = self.filters(family, IpHook::Forward, mask, after);
         self.hook.status.inet.forwarded.add(u64::from(left.count_ones()));
         self.ip_output(family, left, None);

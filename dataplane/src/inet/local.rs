@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nke_filters::{AttachId, Family, IpHook};
+use nke_filters::{AttachId, Family, IpHook, Stage};
 use nke_inet::icmp::{self, ErrorV4, ErrorV6};
 use nke_inet::neigh;
 use nke_inet::reass::{FragmentKey, Outcome};
@@ -22,7 +22,9 @@ impl Path<'_> {
     /// Delivers the packets at the places of `mask`.
     #[cold]
     pub(super) fn local(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
+        self.trace_route(mask);
         mask = self.reassemble(family, mask);
+        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Input));
         mask = self.filters(family, IpHook::Input, mask, after);
         for place in places(mask) {
             if let Some(mbuf) = self.burst.take(place) {

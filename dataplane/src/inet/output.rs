@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nke_filters::{AttachId, Family, IpHook, Target};
+use nke_filters::{AttachId, Family, IpHook, Stage, Target};
 use nke_inet::finalize::{PENDING, finalize};
 use nke_inet::fragment::{FragError, fragment_v4, fragment_v6};
 use nke_inet::icmp::{ErrorV4, ErrorV6};
@@ -24,6 +24,7 @@ impl Path<'_> {
     /// Sends the packets at the places of `mask` on their ways, which stand beside the burst.
     #[inline]
     pub(super) fn ip_output(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
+        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Output));
         mask = self.filters(family, IpHook::Output, mask, after);
         let (framed, out) = self.frame_in_place(family, mask);
         let whole = u64::MAX.checked_shr(64 - self.burst.len() as u32).unwrap_or(0);
@@ -109,6 +110,7 @@ impl Path<'_> {
         let kept = self.inet.way_of[0];
         self.inet.way_of[0] = way.into();
         self.hook.status.inet.originated.add(1);
+        self.trace_route(1);
         self.ip_output(family, 1, after);
         self.inet.way_of[0] = kept;
         self.burst.compact();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nke_filters::{AttachId, DropReason, Family, IpHook};
+use nke_filters::{AttachId, DropReason, Family, IfIndex, IpHook, NextHop, Stage};
 use nke_inet::fib::Found;
 use nke_inet::icmp::{ErrorV4, ErrorV6};
 use nke_mbuf::{BURST_MAX, Mbuf};
@@ -64,6 +64,7 @@ impl Path<'_> {
     /// As [`Path::ip`], for packets whose destinations were noted as they were checked.
     #[inline]
     pub(super) fn ip_noted(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
+        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Prerouting));
         let chains = &self.snapshot.ip[family as usize];
         if chains.wants_whole || !chains.at(IpHook::Prerouting).is_empty() {
             if chains.wants_whole {
@@ -126,6 +127,24 @@ impl Path<'_> {
             }
         }
         forward
+    }
+
+    /// Tells probes where the packets at the places of `mask` go.
+    #[inline(always)]
+    pub(super) fn trace_route(&mut self, mask: u64) {
+        if self.hook.probes.trace() {
+            let (tables, ways) = (&self.inet.tables, &self.inet.way_of);
+            let next_hop = |place: usize| match ways[place].way() {
+                Way::Local => NextHop::Local,
+                Way::Link(out) => NextHop::Link(IfIndex(out)),
+                Way::Via(id) => tables
+                    .neighbor(id)
+                    .map_or(NextHop::Unknown, |(out, address)| NextHop::Via(address, IfIndex(out))),
+                // Groups are delivered here whatever the table says.
+                _ => NextHop::Local,
+            };
+            self.hook.tell_passing(self.burst, mask, |place| Stage::Route(next_hop(place)));
+        }
     }
 
     fn lookup6(&mut self, mask: u64) {

@@ -10,7 +10,8 @@ use crate::inet::Handler;
 use crate::manager::Manager;
 use crate::shared::Shared;
 
-fn name_of(shared: &Shared, interface: u16) -> String {
+/// What an interface is called.
+pub(super) fn name_of(shared: &Shared, interface: u16) -> String {
     shared.interfaces.get(IfIndex(interface)).map_or_else(|| format!("interface {interface}"), |i| i.name())
 }
 

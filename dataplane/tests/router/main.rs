@@ -14,5 +14,6 @@ mod ip_filters;
 mod neighbors;
 mod punt;
 mod routing;
+mod trace;
 mod tunnels;
 mod vif;

@@ -10,6 +10,7 @@ mod drop;
 mod mirror;
 mod nat;
 pub mod policer;
+mod trace;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub use drop::Drop;
 pub use mirror::Mirror;
 pub use nat::Nat;
 pub use policer::Policer;
+pub use trace::Trace;
 
 use crate::expr::Expr;
 use crate::ip::{IpFilterKind, IpHook, IpHooks};
@@ -60,6 +62,7 @@ pub fn all_probes() -> Vec<Arc<dyn ProbeKind>> {
     vec![
         // One line for each.
         Arc::new(Capture),
+        Arc::new(Trace),
     ]
 }
 

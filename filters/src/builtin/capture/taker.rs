@@ -23,7 +23,6 @@ const STAYS_SECONDS: u64 = 30;
 
 #[derive(Default)]
 struct Tally {
-    matched: Counter,
     /// Given to the recorder.
     handed: Counter,
     missed: Counter,
@@ -106,7 +105,6 @@ impl Taker {
             return remark.at_ns;
         }
         let tally = self.tally.of(cx.worker);
-        tally.matched.add(1);
         let len = (mbuf.len() as u64).min(self.snaplen);
         if !self.reserve(len) {
             return remark.at_ns;
@@ -144,6 +142,10 @@ impl Taker {
     fn reserve(&self, len: u64) -> bool {
         if self.packets.fetch_add(1, Ordering::Relaxed) >= self.limits.packets {
             self.packets.fetch_sub(1, Ordering::Relaxed);
+            // Until all are written, one of those may be missed yet.
+            if self.recorder.written() >= self.limits.packets {
+                self.complete.store(true, Ordering::Relaxed);
+            }
             return false;
         }
         if self.bytes.fetch_add(len, Ordering::Relaxed) + len > self.limits.bytes {
@@ -188,7 +190,6 @@ impl Taker {
             false => 0,
         };
         vec![
-            ("matched", sum(|t| &t.matched)),
             ("captured", captured),
             ("missed", sum(|t| &t.missed) + lost),
             ("complete", self.is_complete().into()),
