@@ -107,10 +107,13 @@ impl Ends {
         }
         // What was known of the packet inside is not true of this one.
         let flags = mbuf.flags_mut();
-        *flags = Flags(flags.0 & Flags::INJECTED.0);
+        *flags = Flags(flags.0 & KEPT);
         true
     }
 }
+
+/// What is said of the packet as such, and not of its headers.
+const KEPT: u16 = Flags::INJECTED.0 | Flags::TRACED.0;
 
 /// Time to live of a new packet.
 const HOPS: u8 = 64;
@@ -287,7 +290,7 @@ impl<T: Tunnel> IpFilter for Input<T> {
                         let Some(mut frame) = batch.take(place) else { continue };
                         frame.adj(headers_len);
                         let flags = frame.flags_mut();
-                        *flags = Flags(flags.0 & Flags::INJECTED.0);
+                        *flags = Flags(flags.0 & KEPT);
                         let outcome = cx.input(interface, frame);
                         terminus.tally.settle(cx, outcome);
                     }
