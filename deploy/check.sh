@@ -8,7 +8,7 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 cargo test --workspace --quiet
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-for example in deploy/*.toml; do
+for example in deploy/*.toml deploy/examples/*.toml; do
     cargo run --quiet --bin nke -- config check "$example"
 done
 if [ "${1:-}" = all ]; then
