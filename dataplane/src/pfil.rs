@@ -106,7 +106,7 @@ impl Hook<'_> {
         selected: u64,
         call: impl FnOnce(&mut Cx<'_>, &mut Batch<'_>),
     ) -> u64 {
-        self.trace(burst, selected, Stage::Filter(entry.id));
+        self.trace(burst, selected, &Stage::Filter(entry.id));
         self.status.in_filter.set(u64::from(entry.id.0));
         let stats = &entry.stats[self.worker];
         stats.packets.add(u64::from(selected.count_ones()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nke_filters::{Cx, DropReason, Layer, Probe, Stage};
+use nke_filters::{Cx, DropReason, IfIndex, Layer, Probe, Stage};
 use nke_mbuf::wire::{Ipv4, Ipv6};
 use nke_mbuf::{Burst, Flags, Mbuf};
 
@@ -61,15 +61,19 @@ impl Hook<'_> {
 
     /// The packets at the places of `mask` are at `stage`.
     #[inline(always)]
-    pub(crate) fn trace(&mut self, burst: &Burst, mask: u64, stage: Stage) {
+    pub(crate) fn trace(&mut self, burst: &Burst, mask: u64, stage: &Stage) {
         if self.probes.trace {
-            self.tell_passing(burst, mask, |_| stage);
+            self.tell_stage(burst, mask, stage);
         }
     }
 
-    /// The packets at the places of `mask` are each at its stage.
     #[cold]
     #[inline(never)]
+    fn tell_stage(&mut self, burst: &Burst, mask: u64, stage: &Stage) {
+        self.tell_passing(burst, mask, |_| *stage);
+    }
+
+    /// The packets at the places of `mask` are each at its stage.
     pub(crate) fn tell_passing(&mut self, burst: &Burst, mask: u64, stage: impl Fn(usize) -> Stage) {
         let (probes, at) = (self.probes, Instant::now());
         for (place, slot) in burst.slots().iter().enumerate().filter(|(place, _)| mask >> place & 1 == 1) {
@@ -83,7 +87,7 @@ impl Hook<'_> {
     /// An interface received these: probes may mark them.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_received(&mut self, burst: &mut Burst) {
+    pub(crate) fn tell_received(&mut self, burst: &mut Burst, interface: IfIndex) {
         let probes = self.probes;
         for mbuf in burst.iter_mut().filter(|m| !m.flags().contains(Flags::TRACED)) {
             let layer = layer_of(mbuf);
@@ -91,6 +95,7 @@ impl Hook<'_> {
                 self.tell(entry, |probe, cx| probe.received(cx, mbuf, layer));
             }
         }
+        self.tell_stage(burst, u64::MAX, &Stage::Input(interface));
     }
 
     fn tell(&mut self, entry: &Attachment, call: impl FnOnce(&dyn Probe, &mut Cx<'_>)) {

@@ -245,8 +245,7 @@ impl Path<'_> {
     #[inline]
     pub(crate) fn input(&mut self, interface: usize, peer: Option<usize>) {
         if self.hook.probes.trace() {
-            self.hook.tell_received(self.burst);
-            self.hook.trace(self.burst, u64::MAX, Stage::Input(IfIndex(interface as u16)));
+            self.hook.tell_received(self.burst, IfIndex(interface as u16));
         }
         self.hook.run(&self.snapshot.chains[interface].input, Direction::Input, self.burst);
         if self.burst.is_empty() {
@@ -261,9 +260,9 @@ impl Path<'_> {
     #[inline(always)]
     fn output_filters(&mut self, interface: usize) {
         let index = IfIndex(interface as u16);
-        self.hook.trace(self.burst, u64::MAX, Stage::Output(index));
+        self.hook.trace(self.burst, u64::MAX, &Stage::Output(index));
         self.hook.run(&self.snapshot.chains[interface].output, Direction::Output, self.burst);
-        self.hook.trace(self.burst, u64::MAX, Stage::Transmit(index));
+        self.hook.trace(self.burst, u64::MAX, &Stage::Transmit(index));
     }
 
     /// Interface output by a queue: filters, then the queue. What it does not take is dropped and counted.

@@ -32,7 +32,7 @@ impl Path<'_> {
     /// afterwards.
     #[inline]
     pub(crate) fn demux(&mut self, input: usize) {
-        self.hook.trace(self.burst, u64::MAX, Stage::Demux);
+        self.hook.trace(self.burst, u64::MAX, &Stage::Demux);
         let snapshot = self.snapshot;
         let link = &snapshot.links[input];
         if link.takes.is_empty() || !link.up {

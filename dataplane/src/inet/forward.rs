@@ -31,7 +31,7 @@ impl Path<'_> {
     #[inline]
     pub(super) fn forward(&mut self, family: Family, mask: u64, after: Option<AttachId>) {
         self.trace_route(mask);
-        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Forward));
+        self.hook.trace(self.burst, mask, &Stage::Hook(IpHook::Forward));
         let left = self.filters(family, IpHook::Forward, mask, after);
         self.hook.status.inet.forwarded.add(u64::from(left.count_ones()));
         self.ip_output(family, left, None);

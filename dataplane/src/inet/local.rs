@@ -24,7 +24,7 @@ impl Path<'_> {
     pub(super) fn local(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
         self.trace_route(mask);
         mask = self.reassemble(family, mask);
-        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Input));
+        self.hook.trace(self.burst, mask, &Stage::Hook(IpHook::Input));
         mask = self.filters(family, IpHook::Input, mask, after);
         for place in places(mask) {
             if let Some(mbuf) = self.burst.take(place) {

@@ -24,7 +24,7 @@ impl Path<'_> {
     /// Sends the packets at the places of `mask` on their ways, which stand beside the burst.
     #[inline]
     pub(super) fn ip_output(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
-        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Output));
+        self.hook.trace(self.burst, mask, &Stage::Hook(IpHook::Output));
         mask = self.filters(family, IpHook::Output, mask, after);
         let (framed, out) = self.frame_in_place(family, mask);
         let whole = u64::MAX.checked_shr(64 - self.burst.len() as u32).unwrap_or(0);

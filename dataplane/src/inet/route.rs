@@ -64,7 +64,7 @@ impl Path<'_> {
     /// As [`Path::ip`], for packets whose destinations were noted as they were checked.
     #[inline]
     pub(super) fn ip_noted(&mut self, family: Family, mut mask: u64, after: Option<AttachId>) {
-        self.hook.trace(self.burst, mask, Stage::Hook(IpHook::Prerouting));
+        self.hook.trace(self.burst, mask, &Stage::Hook(IpHook::Prerouting));
         let chains = &self.snapshot.ip[family as usize];
         if chains.wants_whole || !chains.at(IpHook::Prerouting).is_empty() {
             if chains.wants_whole {
@@ -133,18 +133,24 @@ impl Path<'_> {
     #[inline(always)]
     pub(super) fn trace_route(&mut self, mask: u64) {
         if self.hook.probes.trace() {
-            let (tables, ways) = (&self.inet.tables, &self.inet.way_of);
-            let next_hop = |place: usize| match ways[place].way() {
-                Way::Local => NextHop::Local,
-                Way::Link(out) => NextHop::Link(IfIndex(out)),
-                Way::Via(id) => tables
-                    .neighbor(id)
-                    .map_or(NextHop::Unknown, |(out, address)| NextHop::Via(address, IfIndex(out))),
-                // Groups are delivered here whatever the table says.
-                _ => NextHop::Local,
-            };
-            self.hook.tell_passing(self.burst, mask, |place| Stage::Route(next_hop(place)));
+            self.tell_route(mask);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_route(&mut self, mask: u64) {
+        let (tables, ways) = (&self.inet.tables, &self.inet.way_of);
+        let next_hop = |place: usize| match ways[place].way() {
+            Way::Local => NextHop::Local,
+            Way::Link(out) => NextHop::Link(IfIndex(out)),
+            Way::Via(id) => tables
+                .neighbor(id)
+                .map_or(NextHop::Unknown, |(out, address)| NextHop::Via(address, IfIndex(out))),
+            // Groups are delivered here whatever the table says.
+            _ => NextHop::Local,
+        };
+        self.hook.tell_passing(self.burst, mask, |place| Stage::Route(next_hop(place)));
     }
 
     fn lookup6(&mut self, mask: u64) {
