@@ -109,8 +109,9 @@ impl Path<'_> {
     }
 
     /// The nearly only case: takes a hop off packets that a neighbour is the way of, and that have one left. Returns their
-    /// places; nothing was done to the others, but that their ways are noted.
-    #[inline(always)]
+    /// places; nothing was done to the others, but that their ways are noted. A call for a burst: in a function of its own the
+    /// loop has the registers to itself.
+    #[inline(never)]
     fn via_neighbors(&mut self, family: Family, mask: u64) -> u64 {
         let InetWorker { tables, to4, way_of, .. } = &mut *self.inet;
         let (lookup, slots) = (tables.fib4().lookups4(), self.burst.slots_mut());
