@@ -15,7 +15,7 @@ use nke_mbuf::wire::EtherAddr;
 use crate::arena::Arena;
 use crate::config::{self, Config, Port, PortKind, Role, RouterHost};
 use crate::control_handle::Control;
-use crate::entries;
+use crate::entries::{self, PATIENCE};
 use crate::error::Error;
 use crate::guard;
 use crate::inet::{self, Request};
@@ -29,8 +29,6 @@ use crate::punt::{self, Punt};
 use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
 use crate::shared::Shared;
 
-/// How long a change may take at the start.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Most of a capture that is held in memory.
 const PCAP_BYTES_MAX: usize = 256 << 20;
 

@@ -15,7 +15,7 @@ use crate::inet::{Net, NextHop, Request, RouteChange, RouteTo};
 use crate::snapshot::Directions;
 
 /// How long a change may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 fn index(control: &Control, name: &str) -> Result<IfIndex, Error> {
     let found = control.shared().interface(name).map(|i| i.index);

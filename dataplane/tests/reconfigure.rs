@@ -7,6 +7,10 @@ use std::fs;
 use std::process::Output;
 
 use common::*;
+use nke_dataplane::assemble::assemble;
+use nke_dataplane::config::Config;
+use nke_dataplane::running::Running as Changes;
+use nke_dataplane::views::View;
 use serde_json::Value;
 
 /// A source of 20,000 packets a second from 198.18.0.0/15 to 198.19.0.0/16, routed to a sink.
@@ -209,4 +213,25 @@ fn a_file_is_applied_under_traffic_and_what_stays_is_not_touched() {
     let mended = apply(&format!("{BASE}{COUNT}"));
     assert_eq!(good(&nke, &["config", "apply", "-c", &mended]), "nothing to change\n");
     nke.stop();
+}
+
+#[test]
+fn a_filter_that_left_by_itself_stays_away() {
+    let text = format!("[runtime]\n{BASE}{COUNT}[[interface]]\nname = \"lo0\"\nkind = \"loopback\"\n");
+    let config = Config::parse(&text, "test").unwrap();
+    let mut assembly = assemble(&config).unwrap();
+    let control = assembly.runtime.control();
+    let filters = std::mem::take(&mut assembly.filters);
+    let mut running = Changes::new(control.clone(), config, filters.clone());
+    assembly.go().unwrap();
+    let attached = || control.view(View::Filters).unwrap().wait(PATIENCE).unwrap().as_array().unwrap().len();
+    assert_eq!(attached(), 1);
+    // As one that panicked, or an extension's own doing.
+    control.detach(filters[0]).unwrap().wait(PATIENCE).unwrap();
+    for mtu in [9000, 1500] {
+        assert_eq!(running.set("lo0", Some(mtu), None).unwrap().len(), 1, "the MTU and nothing else");
+        assert_eq!((attached(), running.config().unwrap().filter.len()), (0, 0));
+    }
+    let account = assembly.stop();
+    assert_eq!((account.free, account.outstanding), (account.capacity, 0));
 }

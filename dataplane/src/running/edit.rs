@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::all_of;
+use super::{all_of, take_out, with_those_made_of};
 use crate::config::{Config, address_and_length, network};
 use crate::error::Error;
 
@@ -20,6 +20,8 @@ enum Action {
 pub struct Edit {
     action: Action,
     section: &'static str,
+    /// What tells its entries apart.
+    keys: &'static [&'static str],
     entry: Table,
 }
 
@@ -55,13 +57,24 @@ impl Edit {
         let entry = Table::try_from(given).map_err(|e| bad(format!("`entry`: {e}")))?;
         match keys.iter().find(|key| !entry.contains_key(**key)) {
             Some(missing) => Err(bad(format!("`entry` has no `{missing}`"))),
-            None => Ok(Edit { action, section, entry }),
+            None => Ok(Edit { action, section, keys, entry }),
         }
     }
 
     /// The configuration with the change, checked.
     pub(super) fn on(&self, config: &Config) -> Result<Config, Error> {
-        let mut table = Table::try_from(config).map_err(|e| bad(e.to_string()))?;
+        let mut config = config.clone();
+        if let (Action::Delete, "interface", Some(name)) =
+            (self.action, self.section, text(&self.entry, "name"))
+        {
+            // With it goes what is on it, and those that are made of it with what is on them.
+            let gone = with_those_made_of(&config, |interface| *interface.name.as_ref() == name);
+            if !gone.is_empty() {
+                gone.iter().for_each(|name| take_out(&mut config, name));
+                return Ok(config);
+            }
+        }
+        let mut table = Table::try_from(&config).map_err(|e| bad(e.to_string()))?;
         let list = table.entry(self.section).or_insert_with(|| Value::Array(Vec::new()));
         let list = list.as_array_mut().ok_or_else(|| bad(format!("`{}` is no list", self.section)))?;
         let at = list.iter().position(|entry| entry.as_table().is_some_and(|entry| self.is_same(entry)));
@@ -77,49 +90,20 @@ impl Edit {
                 return Err(Error::new("NKE-CFG-004", detail));
             }
         }
-        if (self.action, self.section) == (Action::Delete, "interface") {
-            self.take_along(&mut table);
-        }
         let text = toml::to_string(&table).map_err(|e| bad(e.to_string()))?;
         Config::parse(&text, "the running configuration").map_err(|complaints| all_of(&complaints))
     }
 
-    /// With an interface goes what is on it, and those that are made of it.
-    fn take_along(&self, table: &mut Table) {
-        let mut gone: Vec<String> = text(&self.entry, "name").map(str::to_owned).into_iter().collect();
-        let mut entries = |section: &str, goes: &mut dyn FnMut(&Table) -> bool| {
-            if let Some(list) = table.get_mut(section).and_then(Value::as_array_mut) {
-                list.retain(|entry| !entry.as_table().is_some_and(&mut *goes));
-            }
-        };
-        // What one is made of stands before it.
-        entries("interface", &mut |entry| {
-            let args = entry.get("args").and_then(Value::as_table).into_iter().flat_map(|args| args.values());
-            let goes = args.filter_map(Value::as_str).any(|arg| gone.iter().any(|name| name == arg));
-            gone.extend(text(entry, "name").filter(|_| goes).map(str::to_owned));
-            goes
-        });
-        for section in ["address", "neighbor", "route", "filter"] {
-            entries(section, &mut |entry| {
-                text(entry, "port").is_some_and(|p| gone.iter().any(|name| name == p))
-            });
-        }
-    }
-
-    fn keys(&self) -> &'static [&'static str] {
-        SECTIONS.iter().find(|(name, _)| *name == self.section).map_or(&[], |(_, keys)| keys)
-    }
-
     /// Whether an entry is the one that is meant.
     fn is_same(&self, entry: &Table) -> bool {
-        self.keys().iter().all(|key| match (text(entry, key), text(&self.entry, key)) {
+        self.keys.iter().all(|key| match (text(entry, key), text(&self.entry, key)) {
             (Some(a), Some(b)) => canonical(key, a) == canonical(key, b),
             _ => false,
         })
     }
 
     fn name(&self) -> String {
-        let keys = self.keys().iter().filter_map(|key| text(&self.entry, key));
+        let keys = self.keys.iter().filter_map(|key| text(&self.entry, key));
         format!("{} {}", self.section, keys.collect::<Vec<_>>().join(" "))
     }
 }

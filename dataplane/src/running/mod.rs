@@ -11,18 +11,15 @@ mod steps;
 
 use nke_filters::AttachId;
 
-use crate::config::{self, Complaints, Config, Filter};
+use crate::config::{self, Arg, Complaints, Config, Filter, Interface};
 use crate::control_handle::Control;
-use crate::entries;
+use crate::entries::{self, PATIENCE};
 use crate::error::Error;
 use crate::report::DetachReport;
 use crate::views::View;
 
 pub use edit::Edit;
 use steps::Steps;
-
-/// How long a change may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The running configuration.
 pub struct Running {
@@ -52,8 +49,14 @@ impl Running {
 
     /// Makes the dataplane what `new` says. Returns the differences there were.
     pub fn apply(&mut self, new: &Config) -> Result<Vec<String>, Error> {
-        let lines = self.difference(new)?;
+        self.forget_gone()?;
+        self.carry_out(new)
+    }
+
+    /// As [`Running::apply`], when filters that are gone are forgotten.
+    fn carry_out(&mut self, new: &Config) -> Result<Vec<String>, Error> {
         let new = self.with_socket(new);
+        let lines = config::diff(&self.config, &new);
         let fixed = config::diff(&fixed_part(&self.config), &fixed_part(&new));
         if !fixed.is_empty() {
             return Err(Error::new("NKE-CFG-008", fixed.join("; ")));
@@ -73,17 +76,19 @@ impl Running {
     pub fn edit(&mut self, edit: &Edit) -> Result<Vec<String>, Error> {
         self.forget_gone()?;
         let new = edit.on(&self.config)?;
-        self.apply(&new)
+        self.carry_out(&new)
     }
 
     /// Sets the MTU of an interface, and whether it is up. What a port is set to is not kept: its device says it anew at the next start.
     pub fn set(&mut self, name: &str, mtu: Option<u32>, up: Option<bool>) -> Result<Vec<String>, Error> {
         if let Some(at) = self.config.interface.iter().position(|i| i.name.as_ref() == name) {
+            // A copy made before would attach them anew.
+            self.forget_gone()?;
             let mut new = self.config.clone();
             let interface = &mut new.interface[at];
             interface.mtu = mtu.or(interface.mtu);
             interface.up = up.unwrap_or(interface.up);
-            return self.apply(&new);
+            return self.carry_out(&new);
         }
         let mut lines = Vec::new();
         if let Some(mtu) = mtu {
@@ -115,7 +120,7 @@ impl Running {
     pub fn detach(&mut self, id: AttachId) -> Result<DetachReport, Error> {
         let ticket = self.control.detach(id)?;
         // Whether or not it is gone in time: it is on its way out.
-        self.forget(|filter| filter == id);
+        forget(&mut self.config, &mut self.filters, |_, filter| filter == id);
         Ok(ticket.wait(PATIENCE)?)
     }
 
@@ -124,15 +129,8 @@ impl Running {
         let table = self.control.view(View::Filters)?.wait(PATIENCE)?;
         let live: Vec<_> =
             table.as_array().into_iter().flatten().filter_map(|row| row["id"].as_u64()).collect();
-        self.forget(|id| !live.contains(&id.0.into()));
+        forget(&mut self.config, &mut self.filters, |_, id| !live.contains(&id.0.into()));
         Ok(())
-    }
-
-    fn forget(&mut self, which: impl Fn(AttachId) -> bool) {
-        let gone: Vec<_> = self.filters.iter().map(|id| which(*id)).collect();
-        let mut of_filters = gone.iter();
-        self.config.filter.retain(|_| of_filters.next() == Some(&false));
-        self.filters.retain(|id| !which(*id));
     }
 
     /// The control socket is where it is, whatever a file says.
@@ -141,6 +139,34 @@ impl Running {
         new.runtime.socket.clone_from(&self.config.runtime.socket);
         new
     }
+}
+
+/// Takes filters out of a configuration, and their numbers out of `ids`.
+fn forget(config: &mut Config, ids: &mut Vec<AttachId>, which: impl Fn(&Filter, AttachId) -> bool) {
+    let pairs = std::mem::take(&mut config.filter).into_iter().zip(std::mem::take(ids));
+    (config.filter, *ids) = pairs.filter(|(filter, id)| !which(filter, *id)).unzip();
+}
+
+/// Takes an interface out of a configuration, with all that is on it.
+fn take_out(config: &mut Config, name: &str) {
+    config.interface.retain(|i| *i.name.as_ref() != name);
+    config.address.retain(|a| *a.port.as_ref() != name);
+    config.neighbor.retain(|n| *n.port.as_ref() != name);
+    config.route.retain(|r| r.port.as_ref().is_none_or(|port| *port.as_ref() != name));
+    config.filter.retain(|f| *f.port.as_ref() != name);
+}
+
+/// The interfaces that `goes` picks and those made of them, in the order they were made.
+fn with_those_made_of(config: &Config, goes: impl Fn(&Interface) -> bool) -> Vec<String> {
+    let mut going: Vec<String> = Vec::new();
+    // What one is made of was made before it.
+    for interface in &config.interface {
+        let of = |arg: &Arg| matches!(arg, Arg::Text(name) if going.contains(name));
+        if goes(interface) || interface.args.values().any(of) {
+            going.push(interface.name.as_ref().clone());
+        }
+    }
+    going
 }
 
 /// What can only be changed by a restart.

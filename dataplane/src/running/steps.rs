@@ -9,10 +9,10 @@ use std::net::IpAddr;
 
 use nke_filters::AttachId;
 
-use super::PATIENCE;
-use crate::config::{Address, Arg, Config, Interface, Route, address_and_length, network, next_routers};
+use super::{forget, take_out, with_those_made_of};
+use crate::config::{Address, Config, Interface, Route, address_and_length, network, next_routers};
 use crate::control_handle::Control;
-use crate::entries;
+use crate::entries::{self, PATIENCE};
 use crate::error::Error;
 
 /// A change under way: `config` and `filters` are what is there after each step.
@@ -60,14 +60,8 @@ impl Steps<'_> {
             let on_it = self.config.address.iter().filter(|a| *a.port.as_ref() == name).cloned().collect();
             self.routes_by_routers_on(on_it)?;
             self.step(format!("interface {name} removed"), |c| entries::remove_interface(c, &name))?;
-            self.config.interface.retain(|i| *i.name.as_ref() != name);
-            self.config.address.retain(|a| *a.port.as_ref() != name);
-            self.config.neighbor.retain(|n| *n.port.as_ref() != name);
-            self.config.route.retain(|r| r.port.as_ref().is_none_or(|port| *port.as_ref() != name));
-            let on_it: Vec<_> = self.config.filter.iter().map(|f| *f.port.as_ref() == name).collect();
-            let mut of_filters = on_it.iter();
-            self.filters.retain(|_| of_filters.next() == Some(&false));
-            self.config.filter.retain(|f| *f.port.as_ref() != name);
+            forget(self.config, self.filters, |filter, _| *filter.port.as_ref() == name);
+            take_out(self.config, &name);
         }
         for interface in &new.interface {
             let name = interface.name.as_ref();
@@ -213,15 +207,7 @@ fn going(old: &Config, new: &Config) -> Vec<String> {
         // Without `mtu` it has its kind's own, which only the kind knows.
         same.any(|n| n.kind == i.kind && n.args == i.args && (n.mtu.is_some() || i.mtu.is_none()))
     };
-    let mut going: Vec<String> = Vec::new();
-    // What one is made of was made before it.
-    for interface in &old.interface {
-        let of = |arg: &Arg| matches!(arg, Arg::Text(name) if going.contains(name));
-        if !stays(interface) || interface.args.values().any(of) {
-            going.push(interface.name.as_ref().clone());
-        }
-    }
-    going
+    with_those_made_of(old, |interface| !stays(interface))
 }
 
 #[cfg(test)]
