@@ -7,7 +7,7 @@ use crate::burst::{BURST_MAX, Burst};
 use crate::freelist::BUNDLE;
 use crate::hdr::{Device, Hdr, Owner};
 use crate::mbuf::{FrameAddr, Mbuf};
-use crate::mempool::{Pool, PoolInner};
+use crate::mempool::{Pool, PoolInner, Start};
 
 /// Most frames a cache holds. Above that a bundle goes to the shared list.
 pub const CACHE_FRAMES: usize = 512;
@@ -18,7 +18,7 @@ pub struct Cache {
     pool: Pool,
     /// The pool's inside, to tell its frames from another pool's at a glance.
     inner: *const PoolInner,
-    headroom: u16,
+    start: Start,
     /// Bytes a fresh packet surely has room for.
     room: usize,
     len: usize,
@@ -34,7 +34,7 @@ impl Cache {
         Cache {
             pool: pool.clone(),
             inner: std::ptr::from_ref(pool.inner()),
-            headroom: pool.inner().headroom(),
+            start: pool.inner().start(),
             room: pool.inner().room(),
             len: 0,
             slots: Box::new([NonNull::dangling(); CACHE_FRAMES]),
@@ -63,8 +63,9 @@ impl Cache {
             return None;
         }
         self.len -= 1;
-        // SAFETY: the cache held the frame, and gives it up by counting down.
-        Some(unsafe { Mbuf::fresh(self.slots[self.len], self.headroom) })
+        let hdr = self.slots[self.len];
+        // SAFETY: the cache held the frame, and gives it up by counting down; it starts where its pool's frames do.
+        Some(unsafe { Mbuf::fresh(hdr, self.start.of(hdr)) })
     }
 
     /// Adds up to `n` packets to `burst`, as many as there are room and frames for, stamped `timestamp`. `fill` writes each:
@@ -81,14 +82,14 @@ impl Cache {
         let n = n.min(burst.room());
         while self.len < n && self.refill() {}
         let n = n.min(self.len);
-        let (headroom, room) = (self.headroom, self.room);
+        let (start, room) = (self.start, self.room);
         // Counts in the end, and when `fill` panics.
         let mut moved = Alloc { cache: self, burst, packets: 0 };
         let from = moved.cache.len;
         for (slot, hdr) in moved.burst.beyond().iter_mut().zip(moved.cache.slots[from - n..from].iter().rev())
         {
             // SAFETY: the cache held the frame, and gives it up when `moved` counts.
-            let mbuf = unsafe { Mbuf::filled(*hdr, headroom, room, timestamp, &mut fill) };
+            let mbuf = unsafe { Mbuf::filled(*hdr, start.of(*hdr), room, timestamp, &mut fill) };
             // The slot is empty: forgetting its old content spares a drop check.
             std::mem::forget(slot.replace(mbuf));
             moved.packets += 1;

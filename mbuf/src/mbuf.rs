@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::hdr::{Device, Flags, Hdr, Meta, Owner};
-use crate::mempool::{Pool, colour};
+use crate::mempool::Pool;
 
 /// Address of a byte in a pool's region, as AF_XDP descriptors carry it: offset from the region's first byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,41 +29,41 @@ unsafe impl Send for Mbuf {}
 unsafe impl Sync for Mbuf {}
 
 impl Mbuf {
-    /// An empty packet in a frame just taken from the free list or a cache.
+    /// An empty packet in a frame just taken from the free list or a cache, with data from `data_off` on.
     ///
     /// # Safety
-    /// Nobody else holds the frame, and `headroom` is its pool's.
+    /// Nobody else holds the frame, and `data_off` lies inside of it.
     #[inline(always)]
-    pub(crate) unsafe fn fresh(hdr: NonNull<Hdr>, headroom: u16) -> Mbuf {
+    pub(crate) unsafe fn fresh(hdr: NonNull<Hdr>, data_off: u16) -> Mbuf {
         // SAFETY: a header lives as long as its pool, which lives as long as a frame is out.
         unsafe { hdr.as_ref() }.set_owner(Owner::DATAPLANE);
         let mut mbuf = Mbuf(hdr);
-        mbuf.reset(headroom + colour(hdr), 0);
+        mbuf.reset(data_off, 0);
         mbuf
     }
 
-    /// A packet in a frame as for [`Mbuf::fresh`], stamped `timestamp`, which `fill` writes: it gets the `room` bytes there are
-    /// and says how many of them are the packet.
+    /// The same, stamped `timestamp`, with what `fill` writes: it gets the `room` bytes there are and says how many of them are the
+    /// packet.
     ///
     /// # Safety
-    /// As for [`Mbuf::fresh`], and there are `room` bytes in the frame behind headroom and every start offset.
+    /// As for [`Mbuf::fresh`], and the frame has `room` bytes from `data_off` on.
     #[inline(always)]
     pub(crate) unsafe fn filled(
         hdr: NonNull<Hdr>,
-        headroom: u16,
+        data_off: u16,
         room: usize,
         timestamp: u64,
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) -> Mbuf {
-        let at = headroom + colour(hdr);
-        // SAFETY: the frame is the caller's, and `at` and `room` stay inside of it.
-        let data = unsafe { std::slice::from_raw_parts_mut(hdr.as_ref().base.as_ptr().add(at.into()), room) };
+        // SAFETY: the frame is the caller's, and `data_off` and `room` stay inside of it.
+        let data =
+            unsafe { std::slice::from_raw_parts_mut(hdr.as_ref().base.as_ptr().add(data_off.into()), room) };
         let len = fill(data).min(room) as u16;
-        // SAFETY: a header lives as long as its pool, which lives as long as a frame is out.
-        unsafe { hdr.as_ref() }.set_owner(Owner::DATAPLANE);
-        let mut mbuf = Mbuf(hdr);
-        mbuf.reset(at, len);
-        mbuf.set_timestamp(timestamp);
+        // SAFETY: the caller's promise.
+        let mut mbuf = unsafe { Mbuf::fresh(hdr, data_off) };
+        let meta = mbuf.meta_mut();
+        meta.set_window(data_off, len, len.into());
+        meta.timestamp = timestamp;
         mbuf
     }
 

@@ -17,13 +17,23 @@ use crate::sync::{AtomicU64, Ordering};
 const COLOURS: u32 = 4;
 const LINE_BYTES: u32 = 64;
 
-/// How far behind the headroom data of a fresh mbuf starts in this frame. The headers lie side by side, so their addresses
-/// number the frames: that spares a look into the header. Two neighbours have the same colour: frames of 2 KiB are half the
-/// sets of a usual L1 cache apart, and the pair is spread already.
-#[inline(always)]
-pub(crate) fn colour(hdr: NonNull<Hdr>) -> u16 {
-    let pair = hdr.addr().get() / (2 * size_of::<Hdr>());
-    ((pair as u32 % COLOURS) * LINE_BYTES) as u16
+/// Where data of fresh mbufs starts in the frames of one pool.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    headroom: u16,
+    /// Address of the first header.
+    first: usize,
+}
+
+impl Start {
+    /// In this frame. The headers lie side by side, so their addresses number the frames: that spares a look into the header.
+    /// Two neighbours have the same colour: frames of 2 KiB are half the sets of a usual L1 cache apart, and the pair is spread
+    /// already.
+    #[inline(always)]
+    pub(crate) fn of(self, hdr: NonNull<Hdr>) -> u16 {
+        let pair = (hdr.addr().get() - self.first) / (2 * size_of::<Hdr>());
+        self.headroom + ((pair as u32 % COLOURS) * LINE_BYTES) as u16
+    }
 }
 
 /// How a region is divided.
@@ -91,9 +101,9 @@ impl PoolInner {
         u64::from(hdr.index) << self.frame_shift
     }
 
-    /// Bytes kept free in front of the data of a fresh mbuf, at least.
-    pub(crate) fn headroom(&self) -> u16 {
-        self.headroom
+    /// Where data of fresh mbufs starts.
+    pub(crate) fn start(&self) -> Start {
+        Start { headroom: self.headroom, first: self.hdrs.as_ptr().addr() }
     }
 
     /// Bytes of data that fit into any fresh mbuf.
@@ -238,7 +248,7 @@ impl Pool {
     pub fn alloc(&self) -> Option<Mbuf> {
         let hdr = self.inner().alloc_slow()?;
         // SAFETY: the frame came from the free list: nobody else holds it.
-        Some(unsafe { Mbuf::fresh(hdr, self.inner().headroom) })
+        Some(unsafe { Mbuf::fresh(hdr, self.inner().start().of(hdr)) })
     }
 
     /// How often an allocation found no frame.

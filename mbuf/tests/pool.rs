@@ -375,3 +375,21 @@ fn a_fill_that_panics_leaves_what_was_made_before() {
     cache.free_burst(&mut burst);
     all_home(&pool);
 }
+
+#[test]
+fn where_packets_start_does_not_depend_on_addresses() {
+    let starts = || -> Vec<_> {
+        let pool = pool(16);
+        let mut cache = Cache::new(&pool);
+        let mut all: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
+        // By their frames: the cache hands them out in an order of its own.
+        all.sort_by_key(|mbuf| mbuf.data().as_ptr().addr());
+        all.iter().map(|mbuf| mbuf.headroom() - 128).collect()
+    };
+    let expect = [0, 0, 64, 64, 128, 128, 192, 192].repeat(2);
+    // Headers at many places of the heap.
+    let held: Vec<_> = (1..40).map(|n| (starts(), vec![0u8; n * 88])).collect();
+    assert!(held.iter().all(|(starts, _)| *starts == expect), "{:?}", held[0].0);
+    let alone = pool(1);
+    assert_eq!(alone.alloc().unwrap().headroom(), 128);
+}
