@@ -184,13 +184,7 @@ fn write(mut device: File, shared: &Shared) {
     while !shared.stop.load(Ordering::Acquire) {
         while let Some(mut mbuf) = shared.queue.pop() {
             give_hop_back(mbuf.data_mut());
-            let packet = if mbuf.is_contiguous() {
-                mbuf.data()
-            } else {
-                let len = mbuf.len().min(buffer.len());
-                mbuf.copy_out(0, &mut buffer[..len]);
-                &buffer[..len]
-            };
+            let packet = mbuf.in_one_piece(&mut buffer);
             // The kernel refuses what is no packet, and has no room for what comes too fast.
             let count = if device.write_all(packet).is_ok() { &shared.written } else { &shared.refused };
             count.fetch_add(1, Ordering::Relaxed);

@@ -259,13 +259,7 @@ impl Work {
     fn carry_out(&mut self) -> bool {
         for done in 0..TURN {
             let Some(frame) = self.shared.queue.pop() else { return done > 0 };
-            let bytes = if frame.is_contiguous() {
-                frame.data()
-            } else {
-                let len = frame.len().min(self.buffer.len());
-                frame.copy_out(0, &mut self.buffer[..len]);
-                &self.buffer[..len]
-            };
+            let bytes = frame.in_one_piece(&mut self.buffer);
             // The kernel refuses what is too short, and has no room for what comes too fast.
             let taken = self.device.write(bytes).is_ok();
             count(if taken { &self.shared.to_kernel } else { &self.shared.refused });

@@ -6,6 +6,7 @@ mod paths;
 use std::net::IpAddr;
 
 use nke_filters::{DropClass, HoldKind, IpHook};
+use nke_mbuf::wire::Protocol;
 use serde_json::{Value, json};
 
 use crate::caught::caught;
@@ -190,13 +191,7 @@ fn flows(manager: &Manager) -> Value {
             json!({
                 "filter": a.id.0,
                 "kind": a.kind,
-                "protocol": match flow.protocol {
-                    1 => "icmp".into(),
-                    6 => "tcp".into(),
-                    17 => "udp".into(),
-                    58 => "icmp6".into(),
-                    other => other.to_string(),
-                },
+                "protocol": Protocol(flow.protocol).to_string(),
                 "src": end(flow.src),
                 "dst": end(flow.dst),
                 "translated": flow.translated.map_or(String::new(), end),

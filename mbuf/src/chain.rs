@@ -3,6 +3,7 @@
 
 use crate::cache::Cache;
 use crate::mbuf::Mbuf;
+use crate::wire::Checksum;
 
 /// Frames in a chain at most: a 64 KiB packet in the smallest AF_XDP frames, twice over.
 pub(crate) const SEGMENTS_MAX: usize = 64;
@@ -106,6 +107,26 @@ impl Mbuf {
             offset = 0;
         }
         done == out.len()
+    }
+
+    /// All bytes of the packet in one piece: its own frame, or a copy in `spare` of as many as that holds.
+    pub fn in_one_piece<'a>(&'a self, spare: &'a mut [u8]) -> &'a [u8] {
+        if self.is_contiguous() {
+            return self.data();
+        }
+        let len = self.len().min(spare.len());
+        self.copy_out(0, &mut spare[..len]);
+        &spare[..len]
+    }
+
+    /// `sum`, and all bytes from `offset` of the packet on, across frames.
+    pub fn sum_from(&self, offset: usize, sum: Checksum) -> Checksum {
+        let mut skip = offset;
+        self.segments().fold(sum, |sum, segment| {
+            let begin = skip.min(segment.len());
+            skip -= begin;
+            sum.add_bytes(&segment[begin..])
+        })
     }
 
     /// Cuts the packet to the `len` bytes behind the first `n`: [`Mbuf::adj`] and [`Mbuf::trim`] in one. Less when there

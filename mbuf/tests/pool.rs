@@ -1,6 +1,7 @@
 //! The pool, mbufs, chains and tags, against simple oracles. Every test ends with the account of all frames.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+use nke_mbuf::wire::Checksum;
 use nke_mbuf::{
     Burst, Cache, Device, Owner, Pool, PoolConfig, PoolError, Region, TAG_BYTES_MAX, TagError, TagId,
 };
@@ -373,6 +374,27 @@ fn a_fill_that_panics_leaves_what_was_made_before() {
     assert_eq!(held.len(), 60, "no frame is in two places, and none is lost");
     drop(held);
     cache.free_burst(&mut burst);
+    all_home(&pool);
+}
+
+#[test]
+fn a_chain_reads_as_its_bytes() {
+    let pool = pool(8);
+    let bytes: Vec<u8> = (0..61).collect();
+    let mut spare = [0; 50];
+    for cut in 1..bytes.len() {
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.append(cut).unwrap().copy_from_slice(&bytes[..cut]);
+        assert_eq!(mbuf.in_one_piece(&mut []), &bytes[..cut], "no copy is needed");
+        let mut tail = pool.alloc().unwrap();
+        tail.append(bytes.len() - cut).unwrap().copy_from_slice(&bytes[cut..]);
+        mbuf.chain(tail).unwrap();
+        assert_eq!(mbuf.in_one_piece(&mut spare), &bytes[..50], "as much as there is room for");
+        for from in [0, 1, 30, 61, 70] {
+            let expect = Checksum::new().add_u16(7).add_bytes(bytes.get(from..).unwrap_or_default());
+            assert_eq!(mbuf.sum_from(from, Checksum::new().add_u16(7)).fold(), expect.fold());
+        }
+    }
     all_home(&pool);
 }
 

@@ -4,7 +4,7 @@
 //! extensions that asked for it, and for those whose field holds the sum over the pseudo header only, as local stacks
 //! leave it.
 
-use nke_mbuf::wire::checksum::{Checksum, PseudoHeader};
+use nke_mbuf::wire::checksum::PseudoHeader;
 use nke_mbuf::wire::{Ipv4, Ipv6, Protocol};
 use nke_mbuf::{Flags, Mbuf};
 
@@ -49,18 +49,7 @@ fn fill_transport(mbuf: &mut Mbuf) -> bool {
         Some(bytes) => bytes.fill(0),
         None => return false,
     }
-    let mut sum = pseudo.sum(protocol, len);
-    let mut skip = at;
-    for segment in mbuf.segments() {
-        let begin = skip.min(segment.len());
-        skip -= begin;
-        sum = sum.add_bytes(&segment[begin..]);
-    }
-    let value = match (protocol, Checksum::finish(sum)) {
-        // Zero says "none" (RFC 768).
-        (Protocol::UDP, 0) => 0xffff,
-        (_, value) => value,
-    };
+    let value = mbuf.sum_from(at, pseudo.sum(protocol, len)).finish_for(protocol);
     mbuf.data_mut()[field..field + 2].copy_from_slice(&value.to_be_bytes());
     true
 }

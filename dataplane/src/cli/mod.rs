@@ -103,7 +103,7 @@ fn carry_out(cli: &Cli) -> Result<(), Trouble> {
             show(cli, "show", json!({ "what": what.name(), "to": to }), render::table)
         }
         Command::Attach { kind, port, direction, protocol, cookie, args, .. } => {
-            let args: Map<String, Value> = args.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+            let args = object(args);
             let request = json!({
                 "kind": kind, "port": port, "direction": direction.name(),
                 "protocol": protocol, "cookie": cookie, "args": args,
@@ -130,6 +130,11 @@ fn show(cli: &Cli, verb: &str, args: Value, render: impl Fn(&Value) -> String) -
     Ok(())
 }
 
+/// Arguments given as NAME=VALUE.
+fn object(args: &[(String, String)]) -> Map<String, Value> {
+    args.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+}
+
 /// Changes an entry of the running configuration, and says what changed.
 fn edit(cli: &Cli, section: &str, (verb, entry): (&str, Value)) -> Result<(), Trouble> {
     show(cli, verb, json!({ "section": section, "entry": entry }), changes)
@@ -138,8 +143,7 @@ fn edit(cli: &Cli, section: &str, (verb, entry): (&str, Value)) -> Result<(), Tr
 fn interface(cli: &Cli, command: &InterfaceCommand) -> Result<(), Trouble> {
     match command {
         InterfaceCommand::Add { kind, name, args, mtu } => {
-            let args: Map<String, Value> = args.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
-            let entry = json!({ "kind": kind, "name": name, "args": args, "mtu": mtu });
+            let entry = json!({ "kind": kind, "name": name, "args": object(args), "mtu": mtu });
             edit(cli, "interface", ("add", entry))
         }
         InterfaceCommand::Del { name } => edit(cli, "interface", ("del", json!({ "name": name }))),

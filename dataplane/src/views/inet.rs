@@ -50,7 +50,7 @@ pub(super) fn reassembly(manager: &Manager, number: usize) -> Value {
         "datagrams_max": limit.datagrams_max,
         "reassembled": status.inet.reassembled.get(),
     });
-    for (index, (name, ..)) in manager.shared.drops().into_iter().enumerate() {
+    for (index, (name, _)) in manager.shared.reasons.all().into_iter().enumerate() {
         if name.starts_with("frag_") {
             row[name] = json!(status.drops[index].get());
         }

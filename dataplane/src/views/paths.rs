@@ -53,13 +53,7 @@ fn filter(manager: &Manager, id: AttachId) -> String {
 /// A packet in a line.
 fn describe(path: &PathReport) -> String {
     let (layers, len) = (&path.example, path.example_len);
-    let protocol = match layers.protocol.map_or(0, |p| p.0) {
-        1 => "icmp".to_owned(),
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        58 => "icmp6".to_owned(),
-        n => format!("protocol {n}"),
-    };
+    let protocol = layers.protocol.unwrap_or_default();
     match (layers.src(), layers.dst(), layers.ports) {
         (Some(src), Some(dst), _) if layers.ip_version().is_none() => {
             format!("arp {src} > {dst}, {len} bytes")

@@ -114,11 +114,7 @@ impl Place {
 
     fn fill(&self, frame: &mut [u8]) {
         frame[self.field..self.field + 2].fill(0);
-        let value = match self.pseudo.add_bytes(&frame[self.from..self.to]).finish() {
-            // Zero says "none" (RFC 768).
-            0 if self.protocol == Protocol::UDP => 0xffff,
-            value => value,
-        };
+        let value = self.pseudo.add_bytes(&frame[self.from..self.to]).finish_for(self.protocol);
         frame[self.field..self.field + 2].copy_from_slice(&value.to_be_bytes());
     }
 

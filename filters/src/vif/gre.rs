@@ -42,7 +42,7 @@ struct Kind;
 impl Tunnel for Kind {
     type Key = Key;
     const HEADER_MAX: usize = 16 + 20;
-    const PROTOCOL: Protocol = Protocol(47);
+    const PROTOCOL: Protocol = Protocol::GRE;
     const NAME: &'static str = "gre";
 
     fn find(ends: Ends, packet: &Mbuf, at: usize, _: &[(Key, IfIndex)]) -> Found<Key> {
@@ -56,7 +56,7 @@ impl Tunnel for Kind {
         let len = key_at + has(KEY) + has(SEQUENCE);
         let payload = (u16::from_be_bytes([a, b]), data.get(len).map(|byte| byte >> 4));
         if !matches!(payload, (0x0800, Some(4)) | (0x86dd, Some(6)))
-            || (flags & CHECKSUM != 0 && !sums_up(packet, at))
+            || (flags & CHECKSUM != 0 && !packet.sum_from(at, Checksum::new()).is_valid())
         {
             return Found::Bad;
         }
@@ -81,17 +81,6 @@ impl Tunnel for Kind {
         }
         key.ends.wrap(packet, Kind::PROTOCOL)
     }
-}
-
-/// Whether the checksum over all from `at` on is right.
-fn sums_up(packet: &Mbuf, at: usize) -> bool {
-    let mut skip = at;
-    let sum = packet.segments().fold(Checksum::new(), |sum, segment| {
-        let begin = skip.min(segment.len());
-        skip -= begin;
-        sum.add_bytes(&segment[begin..])
-    });
-    sum.is_valid()
 }
 
 impl IfnetKind for Gre {

@@ -67,6 +67,16 @@ impl Checksum {
         !self.fold()
     }
 
+    /// [`finish`](Self::finish) for a header of `protocol`: in UDP's, zero says that there is none (RFC 768), so that all ones
+    /// stand for it.
+    #[inline]
+    pub fn finish_for(self, protocol: Protocol) -> u16 {
+        match self.finish() {
+            0 if protocol == Protocol::UDP => 0xffff,
+            value => value,
+        }
+    }
+
     /// True if bytes that *include* their checksum field are intact: they sum to all ones.
     #[inline]
     pub fn is_valid(self) -> bool {

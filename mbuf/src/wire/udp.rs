@@ -126,8 +126,8 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Udp<T> {
     pub fn fill_checksum(&mut self, pseudo: &PseudoHeader) {
         self.set_checksum(0);
         let sum = pseudo.sum(Protocol::UDP, self.total_len());
-        let check = sum.add_bytes(cut(self.0.as_ref(), 0, self.total_len())).finish();
-        self.set_checksum(if check == 0 { 0xffff } else { check });
+        let sum = sum.add_bytes(cut(self.0.as_ref(), 0, self.total_len()));
+        self.set_checksum(sum.finish_for(Protocol::UDP));
     }
 }
 
