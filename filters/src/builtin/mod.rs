@@ -10,6 +10,7 @@ mod drop;
 mod mirror;
 mod nat;
 pub mod policer;
+mod stay;
 mod trace;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use nke_mbuf::Mbuf;
 
+use crate::builtin::stay::Stay;
 use crate::expr::Expr;
 use crate::{AttachId, Batch, Counter, Cx, Direction, Host, Layer, PerWorker, Recorder, Remark};
 
@@ -18,9 +19,6 @@ pub(super) struct Limits {
     pub(super) seconds: u64,
 }
 
-/// Seconds a capture that takes no more stays attached, for its user to ask for its figures.
-const STAYS_SECONDS: u64 = 30;
-
 #[derive(Default)]
 struct Tally {
     /// Given to the recorder.
@@ -29,8 +27,7 @@ struct Tally {
 }
 
 pub(super) struct Taker {
-    host: Arc<dyn Host>,
-    attachment: AttachId,
+    stay: Stay,
     expr: Option<Expr>,
     limits: Limits,
     snaplen: u64,
@@ -38,11 +35,7 @@ pub(super) struct Taker {
     /// Places in the file that were given out, and bytes.
     packets: AtomicU64,
     bytes: AtomicU64,
-    complete: AtomicBool,
     closed: AtomicBool,
-    /// Calls of `tick` so far, and since it was complete.
-    ticks: AtomicU64,
-    ticks_complete: AtomicU64,
     tally: PerWorker<Tally>,
 }
 
@@ -57,18 +50,14 @@ impl Taker {
         recorder: Box<dyn Recorder>,
     ) -> Taker {
         Taker {
-            host,
-            attachment,
+            stay: Stay::new(host, attachment, limits.seconds),
             expr,
             limits,
             snaplen,
             recorder,
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            complete: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            ticks: AtomicU64::new(0),
-            ticks_complete: AtomicU64::new(0),
             tally: PerWorker::new(workers, Tally::default),
         }
     }
@@ -84,7 +73,7 @@ impl Taker {
     ) {
         let mut remark = Remark { direction, place, ..Remark::default() };
         for mbuf in batch.iter() {
-            if self.complete.load(Ordering::Relaxed) {
+            if self.stay.has_ended() {
                 break;
             }
             remark.at_ns = self.take(cx, mbuf, layer, remark, Ok);
@@ -101,7 +90,7 @@ impl Taker {
         mut remark: Remark,
         finish: impl FnOnce(Mbuf) -> Result<Mbuf, Mbuf>,
     ) -> u64 {
-        if self.complete.load(Ordering::Relaxed) || !self.matches(mbuf, layer) {
+        if self.stay.has_ended() || !self.matches(mbuf, layer) {
             return remark.at_ns;
         }
         let tally = self.tally.of(cx.worker);
@@ -144,39 +133,31 @@ impl Taker {
             self.packets.fetch_sub(1, Ordering::Relaxed);
             // Until all are written, one of those may be missed yet.
             if self.recorder.written() >= self.limits.packets {
-                self.complete.store(true, Ordering::Relaxed);
+                self.stay.end();
             }
             return false;
         }
         if self.bytes.fetch_add(len, Ordering::Relaxed) + len > self.limits.bytes {
             self.bytes.fetch_sub(len, Ordering::Relaxed);
             self.packets.fetch_sub(1, Ordering::Relaxed);
-            self.complete.store(true, Ordering::Relaxed);
+            self.stay.end();
             return false;
         }
         true
     }
 
     fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed) || self.recorder.written() >= self.limits.packets
+        self.stay.has_ended() || self.recorder.written() >= self.limits.packets
     }
 
     /// On the control thread, about once a second.
     pub(super) fn tick(&self) {
-        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
-        // The first one may come at once.
-        if self.is_complete() || self.limits.seconds != 0 && ticks > self.limits.seconds {
-            self.complete.store(true, Ordering::Relaxed);
-            if self.ticks_complete.fetch_add(1, Ordering::Relaxed) == STAYS_SECONDS {
-                // Refused when too much is asked of the control thread: it takes no more all the same.
-                let _ = self.host.detach(self.attachment);
-            }
-        }
+        self.stay.tick(self.is_complete());
     }
 
     /// Closes the file.
     pub(super) fn finish(&self) {
-        self.complete.store(true, Ordering::Relaxed);
+        self.stay.end();
         self.recorder.finish();
         self.closed.store(true, Ordering::Relaxed);
     }

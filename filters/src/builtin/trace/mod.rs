@@ -13,8 +13,7 @@ mod journal;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -22,10 +21,10 @@ use nke_mbuf::wire::Layers;
 use nke_mbuf::{Flags, Mbuf, TagId};
 
 use super::match_arg;
+use super::stay::Stay;
 use crate::expr::Expr;
 use crate::{
-    Args, AttachId, Cookie, CreateError, Cx, DropReason, Host, Layer, PathReport, Probe, ProbeEnv, ProbeKind,
-    Stage,
+    Args, AttachId, Cookie, CreateError, Cx, DropReason, Layer, PathReport, Probe, ProbeEnv, ProbeKind, Stage,
 };
 use journal::{Event, Example, Journal, Rings};
 
@@ -34,9 +33,6 @@ pub struct Trace;
 
 /// Packets that one instance follows at most.
 const PACKETS_MAX: i64 = 10_000;
-/// Seconds an instance that is done stays attached, for its user to ask for what it saw.
-const STAYS_SECONDS: u64 = 30;
-
 impl ProbeKind for Trace {
     fn name(&self) -> &str {
         "trace"
@@ -48,17 +44,13 @@ impl ProbeKind for Trace {
             env.host.tag_id("nke.trace").map_err(|e| CreateError::new(e.to_string(), "unload extensions"))?;
         let packets = args.number("packets", 1..=PACKETS_MAX, 100)? as u32;
         Ok(Box::new(Instance {
-            host: env.host.clone(),
+            stay: Stay::new(env.host.clone(), env.attachment, args.number("seconds", 0..=86_400, 0)? as u64),
             attachment: env.attachment,
             expr: match_arg(args)?,
             tag,
             packets,
-            seconds: args.number("seconds", 0..=86_400, 0)? as u64,
             began: Instant::now(),
             marked: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
-            ticks: AtomicU64::new(0),
-            ticks_done: AtomicU64::new(0),
             rings: Rings::new(env.workers, packets as usize),
             journal: Mutex::new(Journal::default()),
         }))
@@ -66,19 +58,13 @@ impl ProbeKind for Trace {
 }
 
 struct Instance {
-    host: Arc<dyn Host>,
+    stay: Stay,
     attachment: AttachId,
     expr: Option<Expr>,
     tag: TagId,
     packets: u32,
-    /// 0: any time.
-    seconds: u64,
     began: Instant,
     marked: AtomicU32,
-    /// Its time is over.
-    closed: AtomicBool,
-    ticks: AtomicU64,
-    ticks_done: AtomicU64,
     rings: Rings,
     journal: Mutex<Journal>,
 }
@@ -100,7 +86,7 @@ impl Instance {
     }
 
     fn is_done(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) || self.marked.load(Ordering::Relaxed) >= self.packets
+        self.stay.has_ended() || self.marked.load(Ordering::Relaxed) >= self.packets
     }
 
     /// What is in the rings goes to the journal.
@@ -161,15 +147,7 @@ impl Probe for Instance {
 
     fn tick(&self) {
         drop(self.collect());
-        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
-        // The first one may come at once.
-        if self.seconds != 0 && ticks > self.seconds {
-            self.closed.store(true, Ordering::Relaxed);
-        }
-        if self.is_done() && self.ticks_done.fetch_add(1, Ordering::Relaxed) == STAYS_SECONDS {
-            // Refused when too much is asked of the control thread: it marks no more all the same.
-            let _ = self.host.detach(self.attachment);
-        }
+        self.stay.tick(self.is_done());
     }
 
     fn detached(&self, _: Cookie) {
