@@ -29,6 +29,7 @@ pub mod linkwatch;
 pub mod mailbox;
 pub mod manager;
 mod manager_if;
+mod manager_unload;
 pub mod mirror;
 pub mod netdev;
 pub mod pcapfile;
