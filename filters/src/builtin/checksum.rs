@@ -241,7 +241,9 @@ mod tests {
                     let payload_at = if tagged { 18 } else { 14 } + packet.len() - payload.len();
                     bad[payload_at + bit.index(payload.len())] ^= 1;
                     prop_assert_eq!(pass(&verify, &pool, &bad), None);
-                    prop_assert_eq!(pass(&fill, &pool, &bad), Some(bad.clone()));
+                    // Unless its checksum happens to be what a stack leaves: then `fill` hides the damage.
+                    let hidden = Place::of(&bad, &Layers::parse(&bad)).unwrap().is_left(&bad);
+                    prop_assert_eq!(pass(&fill, &pool, &bad) == Some(bad), !hidden);
                 }
             }
             prop_assert_eq!((fill.figures()[1].1, fill.figures()[2].1), (0, 0));
@@ -259,6 +261,33 @@ mod tests {
                 prop_assert!(changed <= 2 && after.len() == frame.len(), "nothing but a checksum");
             }
         }
+    }
+
+    /// By chance it is one packet in 65,536: seldom enough for the random test above not to meet it.
+    #[test]
+    fn a_checksum_that_looks_left_stays_and_hides_damage() {
+        let (pool, filter) = (pool(), instance(true, true));
+        for packet in 0..4 {
+            let good = framed(&packets(&[0; 8])[packet], false);
+            let place = Place::of(&good, &Layers::parse(&good)).unwrap();
+            let Some(left) = left(&good) else { continue };
+            let mut zeroed = left.clone();
+            zeroed[place.field..place.field + 2].fill(0);
+            let rest = Checksum::new().add_bytes(&zeroed[place.from..place.to]).finish();
+            // A last word with which all adds up: it makes good the rest, the pseudo header, and the same sum in the field.
+            let not_pseudo = !place.pseudo.fold();
+            let word = Checksum::new().add_u16(rest).add_u16(not_pseudo).add_u16(not_pseudo).fold();
+            let mut looks = left;
+            looks[place.to - 2..place.to].copy_from_slice(&word.to_be_bytes());
+            assert!(place.is_left(&looks) && place.holds(&looks));
+            assert_eq!(pass(&filter, &pool, &looks), Some(looks.clone()), "computed again it is the same");
+            let mut bad = looks;
+            bad[place.to - 3] ^= 1;
+            assert!(!place.holds(&bad));
+            let after = pass(&filter, &pool, &bad).expect("taken for one that was left");
+            assert!(place.holds(&after));
+        }
+        assert_eq!(filter.figures()[1], ("bad", 0));
     }
 
     #[test]
