@@ -11,6 +11,7 @@ mod floods;
 mod fragments;
 mod net;
 mod paths;
+mod queues;
 mod tap;
 mod tunnels;
 

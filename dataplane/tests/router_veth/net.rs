@@ -17,6 +17,7 @@ pub struct Net {
     pub left: String,
     pub middle: String,
     pub right: String,
+    queues: u32,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -25,28 +26,38 @@ pub const RIGHT: [&str; 2] = ["10.0.2.2", "2001:db8:2::2"];
 
 impl Net {
     pub fn new(right_mtu: u32) -> Net {
+        Net::with(Veth { mtu: right_mtu, ..Veth::default() })
+    }
+
+    /// Both pairs have so many queues; the MTU is the right one's.
+    pub fn with(right: Veth) -> Net {
         // Two cores are too few for several routers and their hosts at the same time.
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lab = Lab::new().unwrap().with_ipv6();
-        let [left, middle, right] = ["left", "nke", "right"].map(|role| lab.netns(role).unwrap());
-        lab.veth((&left, "l0"), (&middle, "n0"), Veth::default()).unwrap();
-        lab.veth((&middle, "n1"), (&right, "r0"), Veth { mtu: right_mtu, ..Veth::default() }).unwrap();
+        let [left, middle, right_ns] = ["left", "nke", "right"].map(|role| lab.netns(role).unwrap());
+        let queues = right.queues;
+        lab.veth((&left, "l0"), (&middle, "n0"), Veth { queues, ..Veth::default() }).unwrap();
+        lab.veth((&middle, "n1"), (&right_ns, "r0"), right).unwrap();
         // The kernel there is no host of these networks.
         without_ipv6(&middle, &["n0", "n1"]);
-        for (ns, device, side) in [(&left, "l0", 1), (&right, "r0", 2)] {
+        for (ns, device, side) in [(&left, "l0", 1), (&right_ns, "r0", 2)] {
             lab.address(ns, device, &format!("10.0.{side}.2/24")).unwrap();
             lab.address(ns, device, &format!("2001:db8:{side}::2/64")).unwrap();
             ip(&["-n", ns, "route", "add", "default", "via", &format!("10.0.{side}.1")]).unwrap();
             ip(&["-n", ns, "-6", "route", "add", "default", "via", &format!("2001:db8:{side}::1")]).unwrap();
         }
-        Net { lab, left, middle, right, _alone: alone }
+        Net { lab, left, middle, right: right_ns, queues, _alone: alone }
     }
 
+    /// As many workers as the devices have queues, a core each.
     pub fn router(&self, more: &str) -> Nke {
-        let port = |name: &str, device: &str| port(name, device, &self.middle);
+        let port = |name: &str, device: &str| {
+            format!("{}queues = {}\n", port(name, device, &self.middle), self.queues)
+        };
+        let cores = if self.queues > 1 { (0..self.queues).collect() } else { Vec::new() };
         let nke = Nke::start(&format!(
-            "mode = \"adaptive\"\n[router]\n{}{}{}{}{}{}{more}",
+            "mode = \"adaptive\"\ncores = {cores:?}\n[router]\n{}{}{}{}{}{}{more}",
             port("a", "n0"),
             port("b", "n1"),
             address("a", "10.0.1.1/24"),
