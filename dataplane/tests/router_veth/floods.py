@@ -30,6 +30,36 @@ def frame(i):
         # To hosts of a network behind the router that are not there (RFC 6583).
         target = "2001:db8:2::%x:%x" % (random.randrange(1, 65535), random.randrange(65536))
         return link / IPv6(src="2001:db8:1::2", dst=target) / UDP(sport=9, dport=9)
+    if kind == "options":
+        # Full of options, right and wrong, to the router and through it; some ask for an error.
+        # RFC 791 section 3.1 by type: record route, loose source route, timestamp, router alert (RFC 2113), no operation.
+        options = [
+            b"\x07\x27\x04" + bytes(37),
+            b"\x83\x27\x04" + bytes([10, 0, 1, 1] * 9) + b"\0",
+            b"\x44\x28\x05\x01" + bytes(36),
+            b"\x94\x04\0\0",
+            b"\x01" * 40,
+            b"\x07\x03\xff" + bytes(37),
+            bytes(random.randrange(256) for _ in range(40)),
+        ]
+        chosen, payload = options[i % len(options)], bytes(24)
+        words = 5 + len(chosen) // 4
+        head = IP(src=somebody(), dst=random.choice(["10.0.1.1", "10.0.2.2"]), proto=17, ihl=words, len=words * 4 + len(payload))
+        head = bytearray(bytes(head)[:20] + chosen)
+        head[10:12] = b"\0\0"
+        head[10:12] = checksum(bytes(head)).to_bytes(2, "big")
+        return bytes(link)[:12] + b"\x08\0" + bytes(head) + payload
+    if kind == "headers":
+        # Chains of extension headers; options nobody knows, of which some ask for an error (RFC 8200 section 4.2).
+        unknown = bytes([random.choice([0x1E, 0x5E, 0x9E, 0xDE]), 4, 0, 0, 0, 0])
+        first = [(0, bytes(1006)), (0, unknown), (43, b"\0\x14" + bytes(4 + 20 * 16)), (60, unknown)][i % 4]
+        chain = [first] + [(60, b"\x01\x04" + bytes(4))] * random.choice([0, 1, 7, 40])
+        # Next header, length in units of 8 bytes beyond the first, the rest.
+        following = [kind for kind, _ in chain[1:]] + [17]
+        data = b"".join(bytes([n, len(body) // 8]) + body for n, (_, body) in zip(following, chain))
+        to = random.choice(["2001:db8:1::1", "2001:db8:2::2"])
+        head = IPv6(src="2001:db8:1::%x" % random.randrange(3, 65535), dst=to, nh=chain[0][0], plen=len(data) + 24)
+        return bytes(link)[:12] + b"\x86\xdd" + bytes(head) + data + bytes(UDP(sport=9, dport=9)) + bytes(16)
     return link / IP(src=somebody(), dst="10.0.1.1") / ICMP(id=random.randrange(65536)) / Raw(bytes(32))
 
 

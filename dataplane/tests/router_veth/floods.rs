@@ -11,7 +11,7 @@ use crate::net::*;
 
 /// Prints how many frames it sent, and how fast, as JSON.
 const SCRIPT: &str = include_str!("floods.py");
-const FLOODS: [&str; 5] = ["fragments", "fragments6", "arp", "nd_sweep", "icmp"];
+const FLOODS: [&str; 7] = ["fragments", "fragments6", "arp", "nd_sweep", "icmp", "options", "headers"];
 /// Frames of a flood.
 const FRAMES: u64 = 100_000;
 
@@ -60,7 +60,8 @@ fn floods_cost_no_memory_and_the_others_are_answered() {
         // The rest did not fit into the ring.
         assert!(arrived > FRAMES / 2, "{name}: {arrived} of {FRAMES}");
         assert!(sent > 0 && answered * 10 >= sent * 9, "{name}: {answered} of {sent}");
-        assert!(after < before + 1024, "{name}: {before} KiB before, {after} after");
+        // Two huge pages at most.
+        assert!(after <= before + 4096, "{name}: {before} KiB before, {after} after");
     }
     println!("{:?}", nke.drops());
     for to in RIGHT {
