@@ -3,7 +3,8 @@
 //!
 //! The generator and the sink are XDP programs in the kernel, so the same ones serve NKE, testpmd and the kernel's bridge,
 //! and latency needs no process at either end. Generator on core 0, forwarder on core 1; the sink's work is done on the
-//! core that sends to it, for every forwarder alike.
+//! core that sends to it, for every forwarder alike. The kernel receives on the core that sends to it, the generator's: what
+//! forwards there without handing on (the shortcut, the kernel as it comes) shares core 0 with it and has no other.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -16,13 +17,14 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use nke_dataplane::arena::Arena;
 use nke_dataplane::config::address_and_length;
-use nke_dataplane::inet::{Net, NextHop, Request, RouteChange, RouteTo};
+use nke_dataplane::inet::{Net, NextHop, Request, RouteChange, RouteTo, Settings as Inet};
 use nke_dataplane::lab::{Lab, Veth, ip};
 use nke_dataplane::netdev;
 use nke_dataplane::port::frames::udp_frame;
 use nke_dataplane::port::memory::latency_histogram;
 use nke_dataplane::port::xdp_open::{Hold, XdpOptions, open};
 use nke_dataplane::runtime::{Builder, Runtime, Settings};
+use nke_dataplane::shortcut::{self, Shortcut};
 use nke_filters::IfIndex;
 use nke_filters::builtin::Acl;
 use nke_mbuf::wire::EtherAddr;
@@ -61,8 +63,11 @@ pub struct RouterOptions {
 }
 
 const FLOWS: u32 = 256;
-/// Steps of the search for the highest rate without loss: ends within 6,000 packets per second.
-const STEPS: usize = 8;
+/// Where the search for the highest rate without loss begins and ends, in packets per second.
+const LOWEST: f64 = 50_000.0;
+const HIGHEST: f64 = 4_000_000.0;
+/// Its steps: it ends within 4,000 packets per second.
+const STEPS: usize = 10;
 /// A rate is given up only when so many trials of it in a row lost packets: one alone may be an accident of the machine.
 const TRIALS: usize = 3;
 
@@ -78,9 +83,13 @@ enum Scene {
 enum Who {
     Nke,
     Router,
+    /// As `Router`, without the shortcut.
+    Workers,
     Testpmd,
     Bridge,
     Kernel,
+    /// As `Kernel`, with RPS.
+    KernelRps,
 }
 
 impl Who {
@@ -88,14 +97,20 @@ impl Who {
         match self {
             Who::Nke => "nke wire",
             Who::Router => "nke router",
+            Who::Workers => "nke router, by workers",
             Who::Testpmd => "testpmd io, af_xdp vdev",
             Who::Bridge => "kernel bridge",
             Who::Kernel => "kernel ip_forward",
+            Who::KernelRps => "kernel ip_forward, RPS",
         }
     }
 
     fn routes(self) -> bool {
-        matches!(self, Who::Router | Who::Kernel)
+        matches!(self, Who::Router | Who::Workers | Who::Kernel | Who::KernelRps)
+    }
+
+    fn is_nke(self) -> bool {
+        matches!(self, Who::Nke | Who::Router | Who::Workers)
     }
 }
 
@@ -155,9 +170,10 @@ impl Bed {
             frame[..6].copy_from_slice(&MAC.0);
         }
         let forwarder = match who {
-            Who::Nke | Who::Router => nke(&middle, scene)?,
-            Who::Kernel => {
-                kernel_router(&lab, &middle, scene)?;
+            Who::Nke | Who::Workers => nke(&middle, scene, false)?,
+            Who::Router => nke(&middle, scene, true)?,
+            Who::Kernel | Who::KernelRps => {
+                kernel_router(&lab, &middle, scene, who == Who::KernelRps)?;
                 Forwarder::Kernel
             }
             Who::Testpmd => {
@@ -221,7 +237,7 @@ impl Bed {
 
     /// Highest rate in packets per second at which no more than `loss` is lost.
     fn search(&self, options: &Options) -> Result<f64, Error> {
-        let (mut low, mut high) = (50_000.0, 1_500_000.0);
+        let (mut low, mut high) = (LOWEST, HIGHEST);
         for _ in 0..STEPS {
             let middle = (low + high) / 2.0;
             if self.carries(middle, options)? {
@@ -279,7 +295,8 @@ impl Trial {
 
 /// The kernel as router. It receives on the generator's core, so it hands packets to the forwarder's first (RPS): one core for
 /// forwarding, as for the others.
-fn kernel_router(lab: &Lab, netns: &str, scene: &Scene) -> Result<(), Error> {
+/// With RPS what n0 receives is forwarded on core 1.
+fn kernel_router(lab: &Lab, netns: &str, scene: &Scene, rps: bool) -> Result<(), Error> {
     let next = format!("neigh add {NEXT} lladdr {NEXT_MAC} dev n1 nud permanent");
     let route = format!("route add {ROUTE} via {NEXT}");
     let addresses =
@@ -289,9 +306,12 @@ fn kernel_router(lab: &Lab, netns: &str, scene: &Scene) -> Result<(), Error> {
         all.extend(words.split(' '));
         ip(&all)?;
     }
-    let settings = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; \
-                    echo 0 > /proc/sys/net/ipv4/conf/n0/rp_filter; echo 2 > /sys/class/net/n0/queues/rx-0/rps_cpus";
-    let done = lab.command(netns, "ip").args(["netns", "exec", netns, "sh", "-ec", settings]).status()?;
+    let settings = format!(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; \
+         echo 0 > /proc/sys/net/ipv4/conf/n0/rp_filter; echo {} > /sys/class/net/n0/queues/rx-0/rps_cpus",
+        if rps { 2 } else { 0 }
+    );
+    let done = lab.command(netns, "sh").args(["-ec", &settings]).status()?;
     if !done.success() {
         return Err("the kernel does not forward".into());
     }
@@ -301,15 +321,22 @@ fn kernel_router(lab: &Lab, netns: &str, scene: &Scene) -> Result<(), Error> {
     if nft.wait()?.success() { Ok(()) } else { Err("nft refused the rules".into()) }
 }
 
-fn nke(netns: &str, scene: &Scene) -> Result<Forwarder, Error> {
+fn nke(netns: &str, scene: &Scene, shortcut: bool) -> Result<Forwarder, Error> {
     let arena = Arena::new(16384, 2048, Pages::Auto)?;
     let settings = Settings { cores: vec![Some(1)], ..Settings::default() };
     let mut builder = Builder::new(arena.pool.clone(), settings);
+    let mut inet = Inet::default();
+    if shortcut {
+        inet.shortcut = Some(Shortcut::new(&inet)?);
+    }
+    let shortcut = inet.shortcut.clone();
+    builder.inet(inet);
     let (mut holds, mut lanes) = (Vec::new(), Vec::new());
     for (i, device) in ["n0", "n1"].into_iter().enumerate() {
-        let options = XdpOptions { netns: Some(netns.to_owned()), ..XdpOptions::device(device) };
+        let (netns, shortcut) = (Some(netns.to_owned()), shortcut.clone());
+        let options = XdpOptions { netns, shortcut, ..XdpOptions::device(device) };
         let port = open(&options, &arena, i as u16)?;
-        let interface = builder.plain_interface(device, "af_xdp", 0);
+        let interface = builder.plain_interface(device, shortcut::PORT, 0);
         builder.link(interface, port.mac, port.mtu);
         lanes.extend(port.queues.into_iter().map(|q| builder.queue(interface, 0, Box::new(q))));
         holds.push(port.hold);
@@ -367,18 +394,20 @@ fn measure(options: &Options, scene: &Scene) -> Result<Report, Error> {
     let peers = !options.no_peers;
     // This thread, too, stays off the forwarder's core.
     nke_dataplane::affinity::avoid(&[1])?;
-    let (nke, kernel) = match scene {
-        Scene::Wire => (Who::Nke, Who::Bridge),
-        Scene::Router(_) => (Who::Router, Who::Kernel),
+    let (nke, kernel): (&[Who], &[Who]) = match scene {
+        Scene::Wire => (&[Who::Nke], &[Who::Bridge]),
+        Scene::Router(None) => (&[Who::Router, Who::Workers], &[Who::Kernel, Who::KernelRps]),
+        // Where a filter looks the shortcut is shut.
+        Scene::Router(Some(_)) => (&[Who::Router], &[Who::Kernel, Who::KernelRps]),
     };
-    let mut who = vec![nke];
+    let mut who = nke.to_vec();
     let with_testpmd = peers && testpmd::installed();
     let _pages = if with_testpmd { Some(HugePages::reserve(700)?) } else { None };
     if with_testpmd {
         who.push(Who::Testpmd);
     }
     if peers {
-        who.push(kernel);
+        who.extend(kernel);
     }
     let new = |who| Found {
         who,
@@ -406,7 +435,8 @@ fn measure(options: &Options, scene: &Scene) -> Result<Report, Error> {
             f.overload.push(bed.trial((2.0 * no_drop) as u32, options.seconds)?.delivered_pps());
         }
         // The same load for all: half of what the slowest of NKE and testpmd carries without loss.
-        let load = found.iter().filter(|f| f.who != kernel).filter_map(|f| f.no_drop.last()).copied();
+        let load =
+            found.iter().filter(|f| !kernel.contains(&f.who)).filter_map(|f| f.no_drop.last()).copied();
         let load = load.fold(f64::INFINITY, f64::min) / 2.0;
         for f in &mut found {
             let histogram = Bed::new(f.who, scene)?.latency(load, options.seconds * 2.0)?;
@@ -447,13 +477,15 @@ fn report(options: &Options, found: &[Found], generator: f64, missing: bool) -> 
     let nke = &found[0];
     let kept = median(&nke.overload) / median(&nke.peak).max(median(&nke.no_drop));
     text += &format!("overload: nke delivers {:.1} % of its peak at twice the no-drop rate\n", kept * 100.0);
-    for f in &found[1..] {
+    let (ours, peers): (Vec<_>, Vec<_>) = found.iter().partition(|f| f.who.is_nke());
+    for (nke, peer) in ours.iter().flat_map(|nke| peers.iter().map(move |peer| (nke, peer))) {
         text += &format!(
-            "nke / {}: no-drop {:.2}, peak {:.2}; p99 latency {:.2}\n",
-            f.who.name(),
-            median(&nke.no_drop) / median(&f.no_drop),
-            median(&nke.peak) / median(&f.peak),
-            median(&nke.p99) / median(&f.p99),
+            "{} / {}: no-drop {:.2}, peak {:.2}; p99 latency {:.2}\n",
+            nke.who.name(),
+            peer.who.name(),
+            median(&nke.no_drop) / median(&peer.no_drop),
+            median(&nke.peak) / median(&peer.peak),
+            median(&nke.p99) / median(&peer.p99),
         );
     }
     let fastest = found.iter().map(|f| median(&f.peak)).fold(0.0, f64::max);

@@ -28,6 +28,7 @@ use crate::port::xdp_open::{OpenError, Opening, XdpOptions, open};
 use crate::punt::{self, Punt};
 use crate::runtime::{Account, Builder, LaneId, Runtime, Settings};
 use crate::shared::Shared;
+use crate::shortcut::{self, Shortcut};
 
 /// Most of a capture that is held in memory.
 const PCAP_BYTES_MAX: usize = 256 << 20;
@@ -71,8 +72,14 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     let followed = follow(config)?;
     let locals = followed.as_ref().map(Followed::locals);
     let mut builder = Builder::new(arena.pool.clone(), settings);
+    let mut shortcut = None;
     if let Some(router) = &config.router {
-        builder.inet(inet_settings(router, *config.pool.frame_size.as_ref()));
+        let mut inet = inet_settings(router, *config.pool.frame_size.as_ref());
+        if router.shortcut && config.port.iter().any(|port| port.kind == PortKind::AfXdp) {
+            shortcut = shortcut_of(&inet);
+        }
+        inet.shortcut = shortcut.clone();
+        builder.inet(inet);
     }
     let mut built = Vec::new();
     for (i, port) in config.port.iter().enumerate() {
@@ -81,7 +88,9 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
             config.wire.iter().position(|w| [w.a.as_ref(), w.b.as_ref()].contains(&port.name.as_ref()));
         let first_worker = wire.unwrap_or(i);
         let locals = locals.clone().filter(|_| wire.is_none());
-        built.push(build_port(&mut builder, port, &arena, locals, first_worker, workers)?);
+        let shortcut = shortcut.clone().filter(|_| wire.is_none());
+        let ways = Ways { locals, shortcut };
+        built.push(build_port(&mut builder, port, &arena, ways, first_worker, workers)?);
     }
     for wire in &config.wire {
         let lanes = |name: &String| built.iter().find(|b| b.name == *name).map_or(&[][..], |b| &b.lanes);
@@ -144,6 +153,19 @@ impl Assembly {
     }
 }
 
+/// Without it everything works as well, though slower: a failure is said, and no more.
+fn shortcut_of(inet: &inet::Settings) -> Option<Shortcut> {
+    Shortcut::new(inet)
+        .inspect_err(|e| eprintln!("nke: warning: no shortcut, all packets go through workers: {e}"))
+        .ok()
+}
+
+/// Ways of a router's packets around its workers.
+struct Ways {
+    locals: Option<Locals>,
+    shortcut: Option<Shortcut>,
+}
+
 fn inet_settings(router: &config::Router, frame_size: u32) -> inet::Settings {
     let defaults = inet::Settings::default();
     inet::Settings {
@@ -197,14 +219,14 @@ fn build_port(
     builder: &mut Builder,
     port: &Port,
     arena: &Arena,
-    locals: Option<Locals>,
+    ways: Ways,
     first_worker: usize,
     workers: usize,
 ) -> Result<Built, Error> {
     let name = port.name.as_ref().clone();
     let worker = |queue: usize| (first_worker + queue) % workers;
     if port.kind == PortKind::AfXdp {
-        return build_xdp(builder, xdp_options(port, locals), port.force, arena, name, worker);
+        return build_xdp(builder, xdp_options(port, ways), port.force, arena, name, worker);
     }
     let (kind, queue): (_, Box<dyn Queue>) = match port.kind {
         PortKind::Pcap => {
@@ -256,7 +278,8 @@ fn build_xdp(
     let ifindex = opened.hold.link.ifindex();
     let opening = Opening::default();
     opening.set(opened.hold, opened.tallies);
-    let interface: IfIndex = builder.interface(&name, "af_xdp", worker(0), opened.facts, opening.telemetry());
+    let interface: IfIndex =
+        builder.interface(&name, shortcut::PORT, worker(0), opened.facts, opening.telemetry());
     builder.link(interface, opened.mac, opened.mtu);
     let queues = opened.queues.into_iter().enumerate();
     let lanes: Vec<_> =
@@ -272,7 +295,7 @@ fn made_up_mac(interface: IfIndex) -> EtherAddr {
 }
 
 /// With the kernel's addresses only what it would forward is taken.
-fn xdp_options(port: &Port, locals: Option<Locals>) -> XdpOptions {
+fn xdp_options(port: &Port, Ways { locals, shortcut }: Ways) -> XdpOptions {
     let matches = port.select.iter().map(|m| Match {
         ethertype: m.ethertype,
         vlan: m.vlan,
@@ -309,5 +332,6 @@ fn xdp_options(port: &Port, locals: Option<Locals>) -> XdpOptions {
             None => Selection::Any(matches.collect()),
         },
         locals,
+        shortcut,
     }
 }

@@ -136,6 +136,10 @@ pub enum Command {
         interface: IfIndex,
         kind: IfEventKind,
     },
+    /// What devices can has changed, or all begins.
+    Doors {
+        running: Option<bool>,
+    },
     /// Detach everything, unregister everything, end.
     Stop,
 }

@@ -44,6 +44,7 @@ pub mod run;
 pub mod running;
 pub mod runtime;
 pub mod shared;
+pub mod shortcut;
 pub mod signals;
 pub mod snapshot;
 pub mod status;
@@ -53,6 +54,7 @@ pub mod views;
 mod wake;
 pub mod watchdog;
 pub mod worker;
+mod xdp_features;
 
 /// Where the control socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/nke/control.sock";

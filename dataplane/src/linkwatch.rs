@@ -108,6 +108,11 @@ impl Watcher {
                     self.up = up;
                     self.tell(if up { IfEventKind::LinkOn } else { IfEventKind::LinkOff });
                 }
+                let Watched { options, interface, .. } = &self.watched;
+                if options.shortcut.as_ref().is_some_and(|s| s.look(interface.0, &options.device)) {
+                    // A full queue: it is asked for again with the next change of anything.
+                    let _ = self.shared.command(Command::Doors { running: None });
+                }
             }
             seen => {
                 if self.present {
@@ -123,6 +128,9 @@ impl Watcher {
     fn gone(&mut self) {
         self.present = false;
         self.watched.opening.clear();
+        if let Some(shortcut) = &self.watched.options.shortcut {
+            shortcut.gone(self.watched.interface.0);
+        }
         self.swap((0..self.watched.lanes.len()).map(|_| Box::new(Absent) as Box<dyn Queue>).collect());
         self.tell(IfEventKind::DeviceGone);
     }

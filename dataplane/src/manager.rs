@@ -25,6 +25,7 @@ use crate::mirror::Exchange;
 use crate::quiesce::Publisher;
 use crate::report::DetachReport;
 use crate::shared::{Shared, host, never_wait_here};
+use crate::shortcut::Doors;
 use crate::snapshot::{Attachment, FilterStats, Instance, Snapshot};
 use crate::views;
 use crate::watchdog::Watchdog;
@@ -39,6 +40,19 @@ pub(crate) struct Draining {
     asked: Instant,
     lost_before: u64,
     reply: Reply<DetachReport>,
+}
+
+/// What an answer waits for: workers, and programs in the kernel.
+#[derive(Clone, Copy)]
+struct Grace {
+    generation: u64,
+    programs: u64,
+}
+
+impl Grace {
+    fn passed(self, publisher: &Publisher<Snapshot>, doors: Option<&Doors>) -> bool {
+        publisher.passed(self.generation) && doors.is_none_or(|doors| doors.passed(self.programs))
+    }
 }
 
 /// Grace periods for what routes left behind at the same time.
@@ -64,14 +78,16 @@ pub struct Manager {
     /// In attach order, which is the order in every chain.
     pub(crate) attachments: Vec<Arc<Attachment>>,
     pub(crate) interfaces: Interfaces,
-    activating: Vec<(u64, AttachId, Reply<AttachId>)>,
+    activating: Vec<(Grace, AttachId, Reply<AttachId>)>,
     /// Answers to changes that every worker is to see first.
-    seen_by_all: Vec<(u64, Box<dyn FnOnce() + Send>)>,
+    seen_by_all: Vec<(Grace, Box<dyn FnOnce() + Send>)>,
     pub(crate) draining: Vec<Draining>,
     pub(crate) unloading: Vec<Unloading>,
     pub(crate) unplumbed: Vec<(u64, Unplumbed)>,
     pub(crate) detaching: Vec<Detaching>,
-    garbage: VecDeque<(u64, Garbage)>,
+    garbage: VecDeque<(Grace, Garbage)>,
+    /// With ports that forward by themselves what nobody wants to see.
+    pub(crate) doors: Option<Doors>,
     /// With who follows the kernel's tables.
     pub(crate) exchange: Option<Arc<Exchange>>,
     pub(crate) watchdog: Watchdog,
@@ -93,6 +109,10 @@ impl Manager {
         patience: Duration,
     ) -> Manager {
         let watchdog = Watchdog::new(shared.workers.len(), stall);
+        let doors = shared.tables.shortcut().map(Doors::new).transpose().unwrap_or_else(|e| {
+            eprintln!("nke: no shortcut: {e}");
+            None
+        });
         Manager {
             publisher,
             commands,
@@ -107,6 +127,7 @@ impl Manager {
             unplumbed: Vec::new(),
             detaching: Vec::new(),
             garbage: VecDeque::new(),
+            doors,
             exchange: None,
             watchdog,
             next_tick: Instant::now(),
@@ -167,7 +188,8 @@ impl Manager {
         if self.garbage.len() < GARBAGE_MAX
             && let Some(garbage) = self.interfaces.inet.take_garbage()
         {
-            self.garbage.push_back((self.publisher.barrier(), garbage));
+            let programs = self.doors.as_mut().map_or(0, Doors::barrier);
+            self.garbage.push_back((Grace { generation: self.publisher.barrier(), programs }, garbage));
         }
     }
 
@@ -176,7 +198,7 @@ impl Manager {
             Command::Register { kind, reply } => answer(reply, self.register(kind)),
             Command::Unregister { name, wait, reply } => self.unregister(name, wait, reply),
             Command::Attach { spec, reply } => match self.attach(*spec) {
-                Ok((id, generation)) => self.activating.push((generation, id, reply)),
+                Ok((id, generation)) => self.activating.push((self.grace(generation), id, reply)),
                 Err(fault) => answer(reply, Err(fault)),
             },
             Command::Detach { id, reply } => self.detach(id, reply),
@@ -243,6 +265,12 @@ impl Manager {
             }
             Command::Follow { exchange } => self.exchange = Some(exchange),
             Command::Event { interface, kind } => self.event(interface, kind),
+            Command::Doors { running } => {
+                if let (Some(doors), Some(running)) = (&mut self.doors, running) {
+                    doors.set_running(running);
+                }
+                self.move_doors();
+            }
             Command::Stop => self.begin_stop(),
         }
     }
@@ -345,9 +373,27 @@ impl Manager {
     pub(crate) fn publish(&mut self) -> u64 {
         let interfaces = &mut self.interfaces;
         let next = Snapshot::of(interfaces.links.clone(), interfaces.drains(), &self.attachments);
+        if let Some(doors) = &mut self.doors {
+            doors.shut(&next, &self.shared.interfaces);
+        }
         let generation = self.publisher.publish(Box::new(next));
+        if let Some(doors) = &mut self.doors {
+            doors.open();
+        }
         self.unplumbed.extend(interfaces.unplumbed.drain(..).map(|u| (generation, u)));
         generation
+    }
+
+    /// Something else has changed that doors of the shortcut depend on.
+    fn move_doors(&mut self) {
+        if self.doors.is_some() {
+            self.publish();
+        }
+    }
+
+    /// What has to pass before it can be said that what was published is what happens to packets.
+    fn grace(&self, generation: u64) -> Grace {
+        Grace { generation, programs: self.doors.as_ref().map_or(0, Doors::last_shut) }
     }
 
     pub(crate) fn detach(&mut self, id: AttachId, reply: Reply<DetachReport>) {
@@ -370,6 +416,7 @@ impl Manager {
             }
             eprintln!("nke: interface {}: {}", ifnet.name(), kind.name());
         }
+        self.move_doors();
         self.tell(interface, kind);
     }
 
@@ -386,6 +433,9 @@ impl Manager {
 
     fn begin_stop(&mut self) {
         self.stopping = true;
+        if let Some(doors) = &mut self.doors {
+            doors.set_running(false);
+        }
         let now = Instant::now();
         self.give_up = Some(now + self.patience);
         self.unloading.iter_mut().for_each(|unloading| unloading.deadline = now);
@@ -415,7 +465,11 @@ impl Manager {
         self.finish_attaching();
         self.finish_detaching();
         self.finish_interfaces();
-        while self.garbage.front().is_some_and(|(generation, _)| self.publisher.passed(*generation)) {
+        while self
+            .garbage
+            .front()
+            .is_some_and(|(grace, _)| grace.passed(&self.publisher, self.doors.as_ref()))
+        {
             if let Some((_, garbage)) = self.garbage.pop_front() {
                 self.interfaces.inet.reclaim(garbage);
             }
@@ -428,16 +482,16 @@ impl Manager {
         if reply.is_none() || outcome.is_err() {
             return answer(reply, outcome);
         }
-        self.seen_by_all.push((self.publisher.generation(), Box::new(move || answer(reply, outcome))));
+        let grace = self.grace(self.publisher.generation());
+        self.seen_by_all.push((grace, Box::new(move || answer(reply, outcome))));
     }
 
     fn finish_attaching(&mut self) {
-        let publisher = &self.publisher;
-        for (_, answer) in self.seen_by_all.extract_if(.., |(generation, _)| publisher.passed(*generation)) {
+        let (publisher, doors) = (&self.publisher, self.doors.as_ref());
+        for (_, answer) in self.seen_by_all.extract_if(.., |(grace, _)| grace.passed(publisher, doors)) {
             answer();
         }
-        for (_, id, reply) in self.activating.extract_if(.., |(generation, ..)| publisher.passed(*generation))
-        {
+        for (_, id, reply) in self.activating.extract_if(.., |(grace, ..)| grace.passed(publisher, doors)) {
             answer(reply, Ok(id));
         }
     }
@@ -481,6 +535,9 @@ impl Manager {
         let now = Instant::now();
         if now >= self.next_tick {
             self.next_tick = now + INSTANCE_TICK;
+            if let Some(doors) = &mut self.doors {
+                doors.open();
+            }
             self.attachments.iter().for_each(|attachment| guarded(|| attachment.filter.tick()));
         }
     }

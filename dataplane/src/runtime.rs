@@ -235,6 +235,9 @@ impl Runtime {
     /// Lets the workers start. Filters attached before see the first packet.
     pub fn go(&mut self) {
         self.gates.clear();
+        if self.shared.command(Command::Doors { running: Some(true) }).is_err() {
+            eprintln!("nke: the control thread is too busy: the shortcut stays shut");
+        }
     }
 
     /// The way to ask for changes.

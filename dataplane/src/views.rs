@@ -87,7 +87,11 @@ pub fn table(manager: &Manager, view: View) -> Value {
         View::Routes => inet::routes(manager),
         View::Neighbors => inet::neighbors(manager),
         View::Protocols => inet::protocols(manager),
-        View::Inet => (0..shared.workers.len()).map(|n| inet::worker(shared, n)).collect(),
+        View::Inet => {
+            let workers = (0..shared.workers.len()).map(|n| inet::worker(shared, n));
+            let around = manager.doors.as_ref().map(inet::around_workers);
+            workers.chain(around).collect()
+        }
         View::Kernel => inet::kernel(manager),
         View::RouteTo(address) => inet::route_to(manager, address),
         View::Reassembly => (0..shared.workers.len()).map(|n| inet::reassembly(manager, n)).collect(),
@@ -107,6 +111,8 @@ fn interfaces(manager: &Manager) -> Value {
         let sum = |f: fn(&crate::status::IfCounters) -> u64| -> u64 {
             shared.workers.iter().map(|w| f(&w.interfaces[i])).sum()
         };
+        let (received, sent) =
+            manager.doors.as_ref().map(|doors| doors.counts(ifnet.index.0)).unwrap_or_default();
         let mut row = json!({
             "index": i,
             "name": identity.params.name,
@@ -114,12 +120,15 @@ fn interfaces(manager: &Manager) -> Value {
             "state": ifnet.state().name(),
             "mac": identity.params.lladdr.map_or(String::new(), |mac| mac.to_string()),
             "addresses": addresses(ifnet.index),
-            "rx_packets": sum(|c| c.rx_packets.get()),
-            "rx_bytes": sum(|c| c.rx_bytes.get()),
-            "tx_packets": sum(|c| c.tx_packets.get()),
-            "tx_bytes": sum(|c| c.tx_bytes.get()),
+            "rx_packets": sum(|c| c.rx_packets.get()) + received.packets,
+            "rx_bytes": sum(|c| c.rx_bytes.get()) + received.bytes,
+            "tx_packets": sum(|c| c.tx_packets.get()) + sent.packets,
+            "tx_bytes": sum(|c| c.tx_bytes.get()) + sent.bytes,
             "injected": sum(|c| c.injected.get()),
         });
+        if let Some(doors) = manager.doors.as_ref().and_then(|doors| doors.describe(ifnet.index.0)) {
+            row["shortcut"] = json!(doors);
+        }
         for (name, value) in &identity.facts {
             row[*name] = json!(value);
         }

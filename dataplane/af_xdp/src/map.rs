@@ -32,8 +32,8 @@ impl Mapping {
         Mapping::map(len.next_multiple_of(2 << 20), flags, -1, 0)
     }
 
-    /// A ring of socket `fd`.
-    pub(crate) fn ring(fd: RawFd, len: usize, offset: libc::off_t) -> io::Result<Mapping> {
+    /// Memory shared with the kernel: a ring of socket `fd`, or a map's.
+    pub(crate) fn shared(fd: RawFd, len: usize, offset: libc::off_t) -> io::Result<Mapping> {
         Mapping::map(len, libc::MAP_SHARED | libc::MAP_POPULATE, fd, offset)
     }
 

@@ -538,7 +538,7 @@ impl Rings {
         let at = sys::mmap_offsets(fd)?;
         let map = |ring: libc::xdp_ring_offset, entry: usize, size: u32, page: u64| {
             let len = ring.desc as usize + entry * size as usize;
-            Ok::<_, io::Error>((Mapping::ring(fd, len, page as libc::off_t)?, ring, size))
+            Ok::<_, io::Error>((Mapping::shared(fd, len, page as libc::off_t)?, ring, size))
         };
         let (desc, addr) = (size_of::<libc::xdp_desc>(), size_of::<u64>());
         Ok(Rings {

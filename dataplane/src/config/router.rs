@@ -24,6 +24,8 @@ pub struct Router {
     pub reassembly_bytes: Spanned<u64>,
     /// ICMP errors per second at most.
     pub icmp_errors_per_second: Spanned<u32>,
+    /// Let the programs of af_xdp ports forward what no filter is to see.
+    pub shortcut: bool,
 }
 
 impl Default for Router {
@@ -34,6 +36,7 @@ impl Default for Router {
             neighbors: Spanned::new(0..0, 4096),
             reassembly_bytes: Spanned::new(0..0, 4 << 20),
             icmp_errors_per_second: Spanned::new(0..0, 1000),
+            shortcut: true,
         }
     }
 }

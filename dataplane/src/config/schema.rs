@@ -131,6 +131,7 @@ pub(super) const SECTIONS: &[Section] = &[
             may("neighbors", Number(0, U32)),
             may("reassembly_bytes", Number(0, I64)),
             may("icmp_errors_per_second", Number(0, U32)),
+            may("shortcut", Switch),
         ],
     },
     Section {

@@ -4,9 +4,9 @@ use std::fs;
 
 use af_xdp::program::attached;
 
-use super::xdp_features::{self, Features};
 use super::{Diagnosis, State, number, text};
 use crate::port::xdp_open::XdpOptions;
+use crate::xdp_features::{self, Features};
 use crate::{guard, netdev};
 
 /// Longest packet that fits a frame of 2048 bytes behind the kernel's headroom, without the link header; and the same for

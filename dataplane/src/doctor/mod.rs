@@ -2,7 +2,6 @@
 
 mod device;
 mod host;
-mod xdp_features;
 
 use std::fmt;
 use std::fs;

@@ -129,6 +129,9 @@ catalogue! {
     "AFXDP-PROGRAM-VLAN" Config "a VLAN id is not possible", "ids are 0 to 4095", "use one of them";
     "AFXDP-PROGRAM-SOCKET" Failed "what was entered in the program's map is no AF_XDP socket", "it is not bound, or another kind of file", "bind it first";
     "AFXDP-PROGRAM-ID" Failed "a program's number cannot be read", "see the message", "see the message";
+    "AFXDP-SHORTCUT-SIZES" Config "the shortcut's tables are too small or too large", "v4_blocks from 524288 on, or neighbors above 1048576", "fewer, or shortcut = false";
+    "AFXDP-SHORTCUT-DEVICE" Device "a device is not one that packets can be redirected to", "see the message", "see the message; without it packets go through workers";
+    "AFXDP-SHORTCUT-WAIT" Failed "the kernel does not say when programs have ended", "see the message", "nothing: they are given a tenth of a second instead";
     "AFXDP-ATTACHED" Failed "what is attached to a device cannot be found out", "see the message", "see the message";
     "AFXDP-SOURCE-FRAME" Failed "a frame cannot be generated from", "it is too short or too long", "see the message";
     "AFXDP-SOURCE-RUN" Failed "frames cannot be generated", "see the message", "see the message";

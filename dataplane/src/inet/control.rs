@@ -177,9 +177,13 @@ pub enum Send {
 
 impl Inet {
     /// With its tables, for `workers` workers.
-    pub fn new(settings: Settings, workers: usize, key: [u64; 2]) -> (Inet, Arc<Tables>) {
+    pub fn new(mut settings: Settings, workers: usize, key: [u64; 2]) -> (Inet, Arc<Tables>) {
         let routes = Routes::new(settings.v4_blocks, settings.v6_blocks);
         let (fib4, fib6) = routes.tries();
+        // Refused are tables of another size, or those of another router.
+        if settings.shortcut.as_ref().is_some_and(|shortcut| fib4.join(shortcut.twin()).is_err()) {
+            settings.shortcut = None;
+        }
         let config = nke_inet::neigh::Config {
             capacity: settings.neighbors,
             mode: if settings.kernel {

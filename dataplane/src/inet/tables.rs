@@ -17,6 +17,7 @@ pub use nke_inet::fib::Way;
 
 use super::flow::flow_hash;
 use super::mac::Mac;
+use crate::shortcut::Shortcut;
 
 /// Sizes and rates of the layer.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Settings {
     pub icmp: Limits,
     /// Neighbours are the kernel's: unresolved ones are asked for there.
     pub kernel: bool,
+    /// Programs that forward by the same tables. Made for settings of this size.
+    pub shortcut: Option<Shortcut>,
 }
 
 impl Default for Settings {
@@ -47,6 +50,7 @@ impl Default for Settings {
             reassembly: Reassembly::default(),
             icmp: Limits::default(),
             kernel: false,
+            shortcut: None,
         }
     }
 }
@@ -179,6 +183,11 @@ impl Tables {
         }
     }
 
+    /// Who forwards by these tables besides workers.
+    pub fn shortcut(&self) -> Option<Shortcut> {
+        self.settings.shortcut.clone()
+    }
+
     /// Interface and address of a neighbour.
     pub(super) fn neighbor(&self, id: u32) -> Option<(u16, IpAddr)> {
         let neighbor = self.neighbors.get(id as usize)?;
@@ -209,6 +218,9 @@ impl Tables {
         let Some(neighbor) = self.neighbors.get(id as usize) else { return };
         let word = adjacency.map_or(0, |a| a.mac.to_bits() | u64::from(a.out) << 48);
         neighbor.adjacency.store(word, Ordering::Release);
+        if let Some(shortcut) = &self.settings.shortcut {
+            shortcut.set_hop(id, word);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::af_xdp::{XdpQueue, XdpTally};
 use crate::arena::Arena;
 use crate::ifnet::Telemetry;
 use crate::mirror::Locals;
+use crate::shortcut::Shortcut;
 use nke_mbuf::wire::EtherAddr;
 
 use crate::netdev;
@@ -45,6 +46,8 @@ pub struct XdpOptions {
     pub selection: Selection,
     /// With [`Selection::Transit`]: the addresses whose packets are the kernel's.
     pub locals: Option<Locals>,
+    /// What packets may take that nobody wants to see; not with `jumbo`.
+    pub shortcut: Option<Shortcut>,
 }
 
 impl XdpOptions {
@@ -63,6 +66,7 @@ impl XdpOptions {
             busy_poll: None,
             selection: Selection::All,
             locals: None,
+            shortcut: None,
         }
     }
 }
@@ -183,11 +187,11 @@ pub fn open(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort, 
 
 fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort, OpenError> {
     let device = &options.device;
-    let program = Arc::new(Redirect::load(&ProgramConfig {
-        selection: options.selection.clone(),
-        frags: options.jumbo,
-        queues: options.queues,
-    })?);
+    let shortcut = options.shortcut.as_ref().filter(|_| !options.jumbo);
+    let config =
+        ProgramConfig { selection: options.selection.clone(), frags: options.jumbo, queues: options.queues };
+    let tables = shortcut.map(|shortcut| (shortcut.tables(), u32::from(rcvif)));
+    let program = Arc::new(Redirect::load_with(&config, tables)?);
     let config = SocketConfig {
         rx_size: options.rx_ring,
         tx_size: options.tx_ring,
@@ -228,6 +232,9 @@ fn open_here(options: &XdpOptions, arena: &Arena, rcvif: u16) -> Result<XdpPort,
     }
     // Last: until here the device works as before.
     let link = program.attach(device, options.attach)?;
+    if let Some(shortcut) = shortcut {
+        shortcut.opened(rcvif, device, link.ifindex(), link.mode());
+    }
     facts.push(("xdp", if link.mode() == LinkMode::Native { "native" } else { "generic" }.into()));
     facts.push(("mtu", mtu.to_string()));
     facts.push(("memory", arena.backing().into()));
@@ -278,6 +285,7 @@ fn figures(program: &Redirect, tallies: &[Arc<XdpTally>]) -> Vec<(&'static str, 
     let own = |f: fn(&XdpTally) -> u64| tallies.iter().map(|t| f(t)).sum();
     vec![
         ("xdp_redirected", counters.redirected),
+        ("xdp_forwarded", counters.forwarded),
         ("xdp_passed", counters.passed),
         ("xdp_no_socket", counters.no_socket),
         ("rx_dropped", kernel(|s| s.rx_dropped)),

@@ -9,6 +9,7 @@ use super::ROWS_MAX;
 use crate::inet::Handler;
 use crate::manager::Manager;
 use crate::shared::Shared;
+use crate::shortcut::Doors;
 
 /// What an interface is called.
 pub(super) fn name_of(shared: &Shared, interface: u16) -> String {
@@ -113,6 +114,11 @@ pub(super) fn worker(shared: &Shared, number: usize) -> Value {
         "neighbor_answers": counters.neighbor_answers.get(),
         "neighbor_waiting": counters.neighbor_waiting.get(),
     })
+}
+
+/// What went past them.
+pub(super) fn around_workers(doors: &Doors) -> Value {
+    json!({ "worker": "shortcut", "forwarded": doors.forwarded() })
 }
 
 /// How the kernel's tables are followed.

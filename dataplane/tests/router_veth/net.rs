@@ -52,12 +52,17 @@ impl Net {
 
     /// As many workers as the devices have queues, a core each.
     pub fn router(&self, more: &str) -> Nke {
+        self.router_with("", more)
+    }
+
+    /// With these keys in `[router]`.
+    pub fn router_with(&self, keys: &str, more: &str) -> Nke {
         let port = |name: &str, device: &str| {
             format!("{}queues = {}\n", port(name, device, &self.middle), self.queues)
         };
         let cores = if self.queues > 1 { (0..self.queues).collect() } else { Vec::new() };
         let nke = Nke::start(&format!(
-            "mode = \"adaptive\"\ncores = {cores:?}\n[router]\n{}{}{}{}{}{}{more}",
+            "mode = \"adaptive\"\ncores = {cores:?}\n[router]\n{keys}\n{}{}{}{}{}{}{more}",
             port("a", "n0"),
             port("b", "n1"),
             address("a", "10.0.1.1/24"),

@@ -53,7 +53,7 @@ impl Asm {
         self.emit(ALU64_REG | op as u8, dst, src as u8, 0, 0)
     }
 
-    /// Turns the low `bits` (16 or 64) from network into host order (and back), clearing the rest.
+    /// Turns the low `bits` (16, 32 or 64) from network into host order (and back), clearing the rest.
     pub(crate) fn swap(&mut self, dst: Reg, bits: i32) -> &mut Self {
         self.emit(TO_BIG_ENDIAN, dst, 0, 0, bits)
     }

@@ -3,8 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::sys::{bpf, bpf_fd};
+use crate::map::Mapping;
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP: libc::c_int = 1;
@@ -18,8 +21,14 @@ pub(crate) enum MapKind {
     Hash16 = 1,
     Array = 2,
     PerCpuArray = 6,
+    /// Of one other map, which stands for itself: for [`Map::around`].
+    ArrayOfMaps = 12,
+    DevMap = 14,
     XskMap = 17,
 }
+
+/// The map's memory can be mapped (from Linux 5.5 on).
+const F_MMAPABLE: u32 = 1 << 10;
 
 /// A map with keys of four bytes, or of sixteen.
 pub(crate) struct Map {
@@ -41,6 +50,15 @@ struct Element {
 
 impl Map {
     pub(crate) fn new(kind: MapKind, value_size: u32, entries: u32) -> io::Result<Map> {
+        Map::create(kind, value_size, entries, 0, 0)
+    }
+
+    /// An array with one entry, another map like `inner`.
+    pub(crate) fn around(inner: &Map) -> io::Result<Map> {
+        Map::create(MapKind::ArrayOfMaps, 4, 1, 0, inner.fd() as u32)
+    }
+
+    fn create(kind: MapKind, value_size: u32, entries: u32, flags: u32, inner: u32) -> io::Result<Map> {
         #[repr(C)]
         struct Attr {
             kind: u32,
@@ -48,10 +66,11 @@ impl Map {
             value_size: u32,
             entries: u32,
             flags: u32,
+            inner: u32,
         }
         let copies = if kind == MapKind::PerCpuArray { possible_cpus()? } else { 1 };
         let key_size = if kind == MapKind::Hash16 { 16 } else { 4 };
-        let mut attr = Attr { kind: kind as u32, key_size, value_size, entries, flags: 0 };
+        let mut attr = Attr { kind: kind as u32, key_size, value_size, entries, flags, inner };
         // SAFETY: MAP_CREATE reads this much of the attribute, without addresses, and returns a descriptor.
         let fd = unsafe { bpf_fd(MAP_CREATE, &mut attr)? };
         Ok(Map { fd, key_size, value_size: value_size as usize, copies })
@@ -120,6 +139,41 @@ impl Map {
         // SAFETY: the kernel writes `value_size` bytes for each copy, for which the vector has room.
         unsafe { bpf(MAP_LOOKUP, &mut attr)? };
         Ok(values.into_iter().fold([0; N], |sum, one| std::array::from_fn(|i| sum[i].wrapping_add(one[i]))))
+    }
+}
+
+/// An array of one entry whose memory programs and this process share: words, all zero at first.
+pub(crate) struct SharedWords {
+    map: Map,
+    memory: Mapping,
+    bytes: usize,
+}
+
+impl SharedWords {
+    /// With so many bytes, a multiple of eight.
+    pub(crate) fn new(bytes: usize) -> io::Result<SharedWords> {
+        let size = u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+        assert!(size > 0 && size.is_multiple_of(8), "whole words");
+        let map = Map::create(MapKind::Array, size, 1, F_MMAPABLE, 0)?;
+        let memory = Mapping::shared(map.fd(), bytes, 0)?;
+        Ok(SharedWords { map, memory, bytes })
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// As words of four bytes.
+    pub(crate) fn halves(&self) -> &[AtomicU32] {
+        // SAFETY: so many bytes are mapped as long as this lives, at a page's beginning; any bits are a word, and programs
+        // and this process alike read and write them as whole words.
+        unsafe { slice::from_raw_parts(self.memory.base().as_ptr().cast(), self.bytes / 4) }
+    }
+
+    /// As words of eight bytes.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts(self.memory.base().as_ptr().cast(), self.bytes / 8) }
     }
 }
 

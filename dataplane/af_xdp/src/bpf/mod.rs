@@ -12,6 +12,6 @@ mod prog;
 mod sys;
 
 pub(crate) use link::{Link, XDP_GENERIC, XDP_NATIVE};
-pub(crate) use map::{Map, MapKind};
+pub(crate) use map::{Map, MapKind, SharedWords};
 pub(crate) use netlink::xdp_on;
 pub(crate) use prog::{Program, Refusal, Run, TestRun, program_info};

@@ -4,6 +4,7 @@
 //! however it ends, the link is closed and the device is as it was.
 //!
 //! - [`Redirect`] sends packets to sockets, all or those of a [`Selection`]; everything else goes on to the kernel.
+//! - With a [`Shortcut`] it forwards by itself what user space need not see.
 //! - [`LiveSource`] sends packets, and puts into each when it was sent.
 //! - [`Sink`] counts packets, takes their latency if told to, and drops them or not.
 //! - [`attached`] tells whose program is on a device.
@@ -16,6 +17,7 @@ mod link;
 mod live;
 mod matcher;
 mod redirect;
+mod shortcut;
 mod sink;
 mod tally;
 mod transit;
@@ -25,6 +27,7 @@ pub use link::{AttachMode, Link, LinkMode};
 pub use live::{LiveConfig, LiveSource, Rate, RunReport};
 pub use matcher::{MATCHES_MAX, Match, Selection};
 pub use redirect::{Counters, ProgramConfig, Redirect};
+pub use shortcut::{Shortcut, ShortcutPort, ShortcutSizes};
 pub use sink::{Sink, SinkAction};
 pub use tally::Count;
 pub use transit::LOCALS_MAX;

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::link::{AttachMode, Link};
 use super::matcher::{self, MATCHES_MAX, Match, Selection, VLAN_MAX};
+use super::shortcut::Shortcut;
 use super::tally::{Tally, emit_length};
 use super::transit::{LOCALS_MAX, Locals};
 use super::{Action, load_error, map_error, xdp_md};
@@ -45,12 +46,17 @@ pub struct Counters {
     pub no_socket: u64,
     /// Their bytes.
     pub no_socket_bytes: u64,
+    /// Packets that took the shortcut.
+    pub forwarded: u64,
+    /// Their bytes.
+    pub forwarded_bytes: u64,
 }
 
 const PASSED: i32 = 0;
 const NO_SOCKET: i32 = 1;
 const REDIRECTED: i32 = 2;
-const KEYS: u32 = 3;
+const FORWARDED: i32 = 3;
+const KEYS: u32 = 4;
 
 /// The program, loaded.
 pub struct Redirect {
@@ -64,6 +70,12 @@ pub struct Redirect {
 impl Redirect {
     /// Loads the program.
     pub fn load(config: &ProgramConfig) -> Result<Redirect, Error> {
+        Redirect::load_with(config, None)
+    }
+
+    /// Loads the program for a device that is interface so and so in the tables of a shortcut, which selected packets take
+    /// if they can. Not with `frags`: of a packet in several buffers a program sees the first.
+    pub fn load_with(config: &ProgramConfig, shortcut: Option<(&Shortcut, u32)>) -> Result<Redirect, Error> {
         let what = "load an XDP program that redirects";
         let matches = match &config.selection {
             Selection::All | Selection::Transit => &[][..],
@@ -90,7 +102,8 @@ impl Redirect {
             Selection::Transit => Some(Locals::new().map_err(|e| map_error(what, &e))?),
             _ => None,
         };
-        let code = emit(matches, locals.as_ref(), config.frags, &sockets, &tally);
+        let shortcut = shortcut.filter(|_| !config.frags);
+        let code = emit(matches, locals.as_ref(), shortcut, config.frags, &sockets, &tally);
         let program = Program::load(&code, "nke_redirect", config.frags).map_err(|e| load_error(what, &e))?;
         Ok(Redirect { program, sockets, tally, locals })
     }
@@ -161,6 +174,7 @@ impl Redirect {
         let redirected = self.tally.read(REDIRECTED)?;
         let passed = self.tally.read(PASSED)?;
         let no_socket = self.tally.read(NO_SOCKET)?;
+        let forwarded = self.tally.read(FORWARDED)?;
         Ok(Counters {
             redirected: redirected.packets,
             redirected_bytes: redirected.bytes,
@@ -168,6 +182,8 @@ impl Redirect {
             passed_bytes: passed.bytes,
             no_socket: no_socket.packets,
             no_socket_bytes: no_socket.bytes,
+            forwarded: forwarded.packets,
+            forwarded_bytes: forwarded.bytes,
         })
     }
 
@@ -182,10 +198,15 @@ impl Redirect {
     /// Runs the program on `frame` without a device, as if it came from queue 0; it is counted, and goes nowhere. For
     /// tests of selections.
     pub fn action_on(&self, frame: &[u8]) -> Result<Action, Error> {
+        self.run_on(frame).map(|(action, _)| action)
+    }
+
+    /// As [`Redirect::action_on`], with the frame as the program left it.
+    pub fn run_on(&self, frame: &[u8]) -> Result<(Action, Vec<u8>), Error> {
         let run = self.program.run(frame);
         let run =
             run.map_err(|e| Error::privileged("AFXDP-PROGRAM-RUN", "run an XDP program", &[CAP_BPF], &e))?;
-        Ok(Action::from_number(run.action))
+        Ok((Action::from_number(run.action), run.frame))
     }
 
     /// Whether `frame` is selected, socket or not. To be asked while the program is on no device: it tells by the
@@ -207,7 +228,14 @@ fn beyond(what: String) -> Error {
 }
 
 /// R6 is the context; from `count` on R7 is the action and R8 what to count.
-fn emit(matches: &[Match], locals: Option<&Locals>, frags: bool, sockets: &Map, tally: &Tally) -> Vec<Insn> {
+fn emit(
+    matches: &[Match],
+    locals: Option<&Locals>,
+    shortcut: Option<(&Shortcut, u32)>,
+    frags: bool,
+    sockets: &Map,
+    tally: &Tally,
+) -> Vec<Insn> {
     let mut asm = Asm::default();
     let (matched, other, count) = (asm.label(), asm.label(), asm.label());
     asm.op_reg(Op::Move, Reg::R6, Reg::R1);
@@ -224,8 +252,13 @@ fn emit(matches: &[Match], locals: Option<&Locals>, frags: bool, sockets: &Map, 
         }
         asm.place(other).op(Op::Move, Reg::R7, Action::Pass as i32).op(Op::Move, Reg::R8, PASSED).jump(count);
     }
-    asm.place(matched)
-        .load(Width::Word, Reg::R2, Reg::R6, xdp_md::RX_QUEUE_INDEX)
+    asm.place(matched);
+    if let Some((shortcut, interface)) = shortcut {
+        let to_socket = asm.label();
+        shortcut.emit(&mut asm, interface, FORWARDED, count, to_socket);
+        asm.place(to_socket);
+    }
+    asm.load(Width::Word, Reg::R2, Reg::R6, xdp_md::RX_QUEUE_INDEX)
         .load_map(Reg::R1, sockets)
         // What to do if no socket is there.
         .op(Op::Move, Reg::R3, Action::Pass as i32)

@@ -42,3 +42,14 @@ pub(crate) fn verify(frame: &[u8], protocol: u8, l4: usize) -> u16 {
     }
     sum as u16
 }
+
+/// Numbers below what is asked for, the same ones in each run.
+pub(crate) fn numbers() -> impl FnMut(usize) -> usize {
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    move |below| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    }
+}

@@ -8,6 +8,7 @@ mod common;
 mod frames;
 mod generate;
 mod select;
+mod shortcut;
 mod traffic;
 mod transit;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use af_xdp::program::{LOCALS_MAX, ProgramConfig, Redirect, Selection};
 
 use crate::common::root;
-use crate::frames::{TAG, ether, ports};
+use crate::frames::{TAG, ether, numbers, ports};
 use crate::refusal;
 
 const LOCAL4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -98,13 +98,7 @@ fn mutated_frames_are_judged_like_the_rules_say() {
     let far6 = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 7);
     let bases =
         [v4(64, LOCAL4), v4(64, Ipv4Addr::new(10, 0, 0, 2)), v6(17, 64, far6, LOCAL6), v6(6, 2, far6, far6)];
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % below as u64) as usize
-    };
+    let mut next = numbers();
     let mut taken = 0;
     for _ in 0..4000 {
         let mut frame = bases[next(bases.len())].clone();

@@ -21,5 +21,5 @@ mod way;
 
 pub use prefix::{Address, Prefix, PrefixError};
 pub use rib::{Fib, Full, Retired};
-pub use trie::Trie;
+pub use trie::{Trie, Twin};
 pub use way::{Found, Groups, MEMBERS_MAX, Way};

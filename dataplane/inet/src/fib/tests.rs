@@ -1,7 +1,8 @@
 //! Against a list of routes that is gone through one by one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -75,6 +76,55 @@ fn run<A: Address>(steps: &[Step], lookup: impl Fn(&Trie, A) -> Way) {
     let retired = fib.take_retired();
     fib.reclaim(retired);
     assert_eq!((fib.nodes_free(), fib.is_empty()), (4096, true), "without routes every node is free");
+}
+
+/// Memory of a test, which it keeps a share of.
+struct Elsewhere(Arc<[memory::Words; 2]>);
+
+impl Twin for Elsewhere {
+    fn root(&self) -> &[AtomicU32] {
+        &self.0[0]
+    }
+    fn nodes(&self) -> &[AtomicU32] {
+        &self.0[1]
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_twin_is_the_same_word_for_word(steps in steps(32)) {
+        const NODES: u32 = 256;
+        let memory = || Arc::new([memory::Words::zeroed(1 << 24), memory::Words::zeroed(NODES as usize * 256)]);
+        let (twin, mut fib) = (memory(), Fib::<Ipv4Addr>::new(NODES));
+        prop_assert!(Fib::<Ipv4Addr>::new(NODES + 1).trie().join(Box::new(Elsewhere(twin.clone()))).is_err(), "of another size");
+        prop_assert!(fib.trie().join(Box::new(Elsewhere(twin.clone()))).is_ok());
+        prop_assert!(fib.trie().join(Box::new(Elsewhere(memory()))).is_err(), "a second one");
+        for (word, len, way) in &steps {
+            let prefix = Prefix::of(Ipv4Addr::from_word(*word), *len);
+            match way {
+                Some(number) => _ = fib.insert(prefix, Way::Via(*number)),
+                None => _ = fib.remove(prefix),
+            }
+        }
+        let entry = |words: &[AtomicU32], at: usize| words[at].load(Ordering::Relaxed);
+        let (root, nodes) = (&*twin[0], &*twin[1]);
+        prop_assert!((0..1 << 24).all(|i| entry(root, i) == fib.trie().get(None, i).0));
+        for node in 0..NODES {
+            prop_assert!((0..256).all(|i| entry(nodes, node as usize * 256 + i) == fib.trie().get(Some(node), i).0));
+        }
+        // As programs elsewhere read it.
+        for (word, ..) in &steps {
+            let address = (*word >> 96) as u32;
+            let mut found = entry(root, (address >> 8) as usize);
+            if found >> 31 == 1 {
+                found = entry(nodes, (found & 0x7f_ffff) as usize * 256 + (address & 255) as usize);
+            }
+            let via = (found >> 20 & 7 == 1).then_some(found & 0xf_ffff);
+            prop_assert_eq!(via, fib.trie().lookup4(address).via());
+        }
+    }
 }
 
 proptest! {

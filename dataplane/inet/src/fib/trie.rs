@@ -1,5 +1,7 @@
 //! The part of a table that workers read.
 
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::memory::{Words, prefetch};
@@ -53,6 +55,17 @@ const _: () = assert!(WAY_BITS == 23, "1 bit for nodes, 8 for 0 to 129");
 pub struct Trie {
     root: Words,
     nodes: Words,
+    twin: OnceLock<Box<dyn Twin>>,
+}
+
+/// Memory elsewhere, all zero at first, in which every entry stands as it does here: for programs in the kernel. An entry
+/// with bit 31 set leads to the node with the number in its low 23 bits; of any other the low 23 bits are
+/// [`Way::to_bits`].
+pub trait Twin: Send + Sync {
+    /// 2^24 entries.
+    fn root(&self) -> &[AtomicU32];
+    /// 256 entries for each node there is room for.
+    fn nodes(&self) -> &[AtomicU32];
 }
 
 /// Bits 31 to 8 of an IPv4 address.
@@ -65,7 +78,19 @@ impl Trie {
     /// Without routes, with room for `nodes` nodes.
     pub(super) fn new(nodes: u32) -> Trie {
         assert!((1..=Entry::NODES_MAX).contains(&nodes), "a trie has 1 to 2^23 - 1 nodes");
-        Trie { root: Words::zeroed(1 << ROOT_BITS), nodes: Words::zeroed(nodes as usize * NODE_LEN) }
+        let nodes = Words::zeroed(nodes as usize * NODE_LEN);
+        Trie { root: Words::zeroed(1 << ROOT_BITS), nodes, twin: OnceLock::new() }
+    }
+
+    /// Has every entry that is set from now on stand in `twin`, too. Before the first route, and once.
+    ///
+    /// # Errors
+    /// The twin, if there is one already, or it is not as large as this.
+    pub fn join(&self, twin: Box<dyn Twin>) -> Result<(), Box<dyn Twin>> {
+        if (twin.root().len(), twin.nodes().len()) != (self.root.len(), self.nodes.len()) {
+            return Err(twin);
+        }
+        self.twin.set(twin)
     }
 
     /// Entry `index` of the root, or of a node.
@@ -78,9 +103,16 @@ impl Trie {
     }
 
     pub(super) fn set(&self, node: Option<u32>, index: usize, entry: Entry) {
-        match node {
+        let at = node.map(|node| node as usize * NODE_LEN + index);
+        match at {
             None => self.root[index].store(entry.0, Release),
-            Some(node) => self.nodes[node as usize * NODE_LEN + index].store(entry.0, Release),
+            Some(at) => self.nodes[at].store(entry.0, Release),
+        }
+        if let Some(twin) = self.twin.get() {
+            match at {
+                None => twin.root()[index].store(entry.0, Release),
+                Some(at) => twin.nodes()[at].store(entry.0, Release),
+            }
         }
     }
 

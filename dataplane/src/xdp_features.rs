@@ -10,15 +10,17 @@ use crate::netdev;
 
 /// `linux/netdev.h`: enum netdev_xdp_act.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Features(u64);
+pub(crate) struct Features(u64);
 
 impl Features {
-    pub(super) const BASIC: Features = Features(1);
-    pub(super) const REDIRECT: Features = Features(2);
+    pub(crate) const BASIC: Features = Features(1);
+    pub(crate) const REDIRECT: Features = Features(2);
+    /// Sends what programs redirect to it.
+    pub(crate) const NDO_XMIT: Features = Features(4);
     const ZEROCOPY: Features = Features(8);
     const RX_SG: Features = Features(32);
 
-    pub(super) fn has(self, feature: Features) -> bool {
+    pub(crate) fn has(self, feature: Features) -> bool {
         self.0 & feature.0 != 0
     }
 }
@@ -50,7 +52,7 @@ const NLMSG_ERROR: u16 = 2;
 const HEADER_LEN: usize = 16 + 4;
 
 /// Asks about `device` in the calling thread's namespace.
-pub(super) fn of(device: &str) -> io::Result<Features> {
+pub(crate) fn of(device: &str) -> io::Result<Features> {
     let (ifindex, _) = netdev::state(device).ok_or(ErrorKind::NotFound)?;
     // SAFETY: no memory is passed; the result is checked and owned.
     let fd =
