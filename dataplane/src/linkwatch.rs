@@ -108,7 +108,10 @@ impl Watcher {
                     self.up = up;
                     self.tell(if up { IfEventKind::LinkOn } else { IfEventKind::LinkOff });
                 }
-                let Watched { options, interface, .. } = &self.watched;
+                let Watched { options, interface, opening, .. } = &self.watched;
+                if let Some(dropped) = netdev::dropped(&options.device) {
+                    opening.set_dropped(dropped);
+                }
                 if options.shortcut.as_ref().is_some_and(|s| s.look(interface.0, &options.device)) {
                     // A full queue: it is asked for again with the next change of anything.
                     let _ = self.shared.command(Command::Doors { running: None });

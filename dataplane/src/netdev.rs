@@ -96,6 +96,21 @@ pub fn state(device: &str) -> Option<(u32, bool)> {
     Some((ifindex, flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0))
 }
 
+/// Packets the device itself dropped since it is there: received, to be sent. Of the calling thread's namespace.
+pub fn dropped(device: &str) -> Option<[u64; 2]> {
+    dropped_in(&std::fs::read_to_string("/proc/thread-self/net/dev").ok()?, device)
+}
+
+/// The fourth column of either half (`proc_net(5)`).
+fn dropped_in(table: &str, device: &str) -> Option<[u64; 2]> {
+    let of = |line: &str| {
+        let (name, columns) = line.split_once(':')?;
+        let columns: Vec<u64> = columns.split_whitespace().map_while(|c| c.parse().ok()).collect();
+        (name.trim() == device).then_some([*columns.get(3)?, *columns.get(11)?])
+    };
+    table.lines().find_map(of)
+}
+
 /// Switches a device on and sets its MTU.
 pub fn bring_up(device: &str, mtu: u32) -> io::Result<()> {
     let socket = control_socket()?;
@@ -249,4 +264,20 @@ pub fn driver(device: &str) -> io::Result<String> {
     unsafe { ethtool(device, &mut info)? };
     let name = info.driver.split(|b| *b == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_dropped_is_read_from_its_row() {
+        let table = "Inter-|   Receive                                                |  Transmit\n \
+            face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+            lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n \
+            veth10: 1       2    3    4    5     6          7         8      9       10    11    12    13     14       15          16\n";
+        assert_eq!(dropped_in(table, "veth10"), Some([4, 12]));
+        assert_eq!((dropped_in(table, "veth1"), dropped_in("veth1: 1 2", "veth1")), (None, None));
+        assert!(dropped("lo").is_some());
+    }
 }

@@ -155,7 +155,8 @@ pub struct Doors {
     running: bool,
     said: Vec<ShortcutPort>,
     wanted: Vec<ShortcutPort>,
-    why: Vec<[Shut; 2]>,
+    /// Of ports: of what they receive, of what they send.
+    why: Vec<Option<[Shut; 2]>>,
     /// When the programs have passed this, all doors that were shut are.
     last_shut: u64,
     closed_until: Option<Instant>,
@@ -227,14 +228,11 @@ impl Doors {
         self.fence.passed(ticket)
     }
 
-    /// The state of an interface's doors, for users; `None` if it has no program.
+    /// The state of an interface's doors, for users; `None` if it is no port with a program.
     pub fn describe(&self, interface: u16) -> Option<String> {
         let i = usize::from(interface);
-        if !self.shortcut.able(i, TAKES | GIVES) {
-            return None;
-        }
+        let [input, output] = (*self.why.get(i)?)?;
         let said = self.said.get(i).copied().unwrap_or_default();
-        let [input, output] = self.why.get(i).copied().unwrap_or([Some("not running"); 2]);
         let soon = |why: Shut, open: bool| why.or((!open).then_some("opens in a moment"));
         let (input, output) = (soon(input, said.takes), soon(output, said.gives));
         Some(match (input, output) {
@@ -270,7 +268,7 @@ impl Doors {
             let filtered = |empty: bool| (!empty).then_some("a filter of the interface");
             let no_ip = (!link.takes.has(Takes::INET)).then_some("no IPv4");
             let why = [
-                cannot(TAKES, "the program is not in the driver")
+                cannot(TAKES, "not in the port's program")
                     .or(down)
                     .or(no_ip)
                     .or(filtered(chains.input.entries.is_empty()))
@@ -280,7 +278,7 @@ impl Doors {
                     .or(filtered(chains.output.entries.is_empty()))
                     .or(everywhere),
             ];
-            self.why.push(why);
+            self.why.push(port(i).then_some(why));
             self.wanted.push(ShortcutPort {
                 mac: link.mac.bytes(),
                 mtu: link.mtu,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use af_xdp::program::{AttachMode, Link, LinkMode, ProgramConfig, Redirect, Selection};
@@ -139,20 +140,24 @@ pub struct XdpPort {
 
 /// The present opening of a device that may be opened again; where its figures are read from.
 #[derive(Clone, Default)]
-pub struct Opening(Arc<Mutex<Option<Opened>>>);
+pub struct Opening {
+    opened: Arc<Mutex<Option<Opened>>>,
+    /// What the device says that it dropped: received, to be sent.
+    dropped: Arc<[AtomicU64; 2]>,
+}
 
 type Opened = (Hold, Vec<Arc<XdpTally>>);
 
 impl Opening {
     /// Puts in what an open device has to be kept by.
     pub fn set(&self, hold: Hold, tallies: Vec<Arc<XdpTally>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((hold, tallies));
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((hold, tallies));
     }
 
     /// With [`Selection::Transit`]: takes packets from here on. Until then the kernel, which is a router itself, forwards
     /// them, so that none is lost while everything else is made ready. Without effect for others.
     pub fn admit(&self) -> Result<(), af_xdp::Error> {
-        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((hold, _)) = &mut *opened else { return Ok(()) };
         let waiting = std::mem::take(&mut hold.waiting);
         waiting.into_iter().try_for_each(|(queue, fd)| hold.program.insert(queue, fd))
@@ -160,14 +165,24 @@ impl Opening {
 
     /// Gives the device back to the kernel: takes the program off.
     pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What the device says by now that it dropped. It has no way to say it of one packet.
+    pub fn set_dropped(&self, dropped: [u64; 2]) {
+        self.dropped.iter().zip(dropped).for_each(|(to, n)| to.store(n, Ordering::Relaxed));
     }
 
     /// Reads the figures of whatever is open.
     pub fn telemetry(&self) -> Telemetry {
         let opening = self.clone();
-        Box::new(move || match &*opening.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((hold, tallies)) => figures(&hold.program, tallies),
+        Box::new(move || match &*opening.opened.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((hold, tallies)) => {
+                let [received, sent] = opening.dropped.each_ref().map(|n| n.load(Ordering::Relaxed));
+                let mut all = figures(&hold.program, tallies);
+                all.extend([("device_rx_dropped", received), ("device_tx_dropped", sent)]);
+                all
+            }
             None => Vec::new(),
         })
     }
