@@ -11,6 +11,7 @@ use nke_filters::{
 };
 use serde_json::Value;
 
+use crate::caught::guarded;
 use crate::command::{Command, OwnedIoctl, Reply};
 use crate::fault::Fault;
 use crate::inet::Request;
@@ -104,6 +105,11 @@ impl AttachSpec {
     pub fn ip_instance(name: &str, family: Family, filter: Box<dyn IpFilter>) -> AttachSpec {
         let maker = Maker::IpInstance(name.to_owned(), filter);
         AttachSpec { maker, ..AttachSpec::kind(name, family.name()) }
+    }
+
+    /// Lets it go unattached. An instance is an extension's: a panic in its drop is caught.
+    pub(crate) fn refuse(self) {
+        guarded(|| drop(self));
     }
 }
 

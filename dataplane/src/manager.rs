@@ -109,10 +109,6 @@ impl Manager {
         patience: Duration,
     ) -> Manager {
         let watchdog = Watchdog::new(shared.workers.len(), stall);
-        let doors = shared.tables.shortcut().map(Doors::new).transpose().unwrap_or_else(|e| {
-            eprintln!("nke: no shortcut: {e}");
-            None
-        });
         Manager {
             publisher,
             commands,
@@ -127,7 +123,7 @@ impl Manager {
             unplumbed: Vec::new(),
             detaching: Vec::new(),
             garbage: VecDeque::new(),
-            doors,
+            doors: None,
             exchange: None,
             watchdog,
             next_tick: Instant::now(),
@@ -140,6 +136,11 @@ impl Manager {
     /// Runs until [`Command::Stop`] was carried out.
     pub fn run(mut self) {
         never_wait_here();
+        // Here, so that its thread keeps off the workers' cores like this one.
+        self.doors = self.shared.tables.shortcut().map(Doors::new).transpose().unwrap_or_else(|e| {
+            eprintln!("nke: no shortcut: {e}");
+            None
+        });
         while !self.stopping || (self.pending() && self.give_up.is_none_or(|at| Instant::now() < at)) {
             let tick = if self.pending() { PENDING_TICK } else { IDLE_TICK };
             match self.commands.recv_timeout(tick) {
@@ -285,6 +286,7 @@ impl Manager {
 
     fn attach(&mut self, spec: AttachSpec) -> Result<(AttachId, u64), Fault> {
         if !self.has_room() {
+            spec.refuse();
             return Err(Fault::TooMany(ATTACHMENTS_MAX));
         }
         let attachment = self.make(spec)?;
@@ -295,17 +297,22 @@ impl Manager {
 
     /// All at once: nothing is published before every new instance is made.
     fn refit(&mut self, attach: Vec<AttachSpec>, detach: &[AttachId]) -> Result<Vec<AttachId>, Fault> {
-        if let Some(gone) = detach.iter().find(|id| !self.attachments.iter().any(|a| a.id == **id)) {
-            return Err(Fault::NoAttachment(*gone));
+        let gone = detach.iter().find(|id| !self.attachments.iter().any(|a| a.id == **id));
+        let mut refusal = gone.map(|gone| Fault::NoAttachment(*gone));
+        if refusal.is_none() && self.attachments.len() - detach.len() + attach.len() > ATTACHMENTS_MAX {
+            refusal = Some(Fault::TooMany(ATTACHMENTS_MAX));
         }
-        if self.attachments.len() - detach.len() + attach.len() > ATTACHMENTS_MAX {
-            return Err(Fault::TooMany(ATTACHMENTS_MAX));
+        let mut attach = attach.into_iter();
+        if let Some(fault) = refusal {
+            attach.for_each(AttachSpec::refuse);
+            return Err(fault);
         }
         let mut made = Vec::new();
-        for spec in attach {
+        while let Some(spec) = attach.next() {
             match self.make(spec) {
                 Ok(attachment) => made.push(Arc::new(attachment)),
                 Err(fault) => {
+                    attach.for_each(AttachSpec::refuse);
                     for unused in made {
                         guarded(|| unused.filter.detached(unused.interface, unused.cookie));
                         guarded(|| drop(unused));
@@ -331,17 +338,14 @@ impl Manager {
 
     /// Makes an instance that is in no chain yet.
     fn make(&mut self, spec: AttachSpec) -> Result<Attachment, Fault> {
-        if self.stopping {
-            return Err(Fault::Ended);
-        }
-        let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
-        let interface = match &point {
-            Point::Ip(_) | Point::Path => IfIndex::NONE,
-            Point::Interface(name) => match self.shared.interface(name) {
-                Some(ifnet) => ifnet.index,
-                None => return Err(Fault::NoInterface(name.clone())),
-            },
+        let interface = match self.place(&spec) {
+            Ok(interface) => interface,
+            Err(fault) => {
+                spec.refuse();
+                return Err(fault);
+            }
         };
+        let AttachSpec { maker, point, directions, protocol, cookie, on_panic, args } = spec;
         let id = self.shared.attachment_number();
         let workers = self.shared.workers.len();
         let (kind, owner, filter) = match (maker, &point) {
@@ -368,6 +372,25 @@ impl Manager {
         let hold = self.shared.ledger.hold(owner, HoldKind::Attachment, name);
         let made = Attachment::new(id, kind, owner, interface, filter, workers, hold);
         Ok(Attachment { directions, protocol, cookie, on_panic, ..made })
+    }
+
+    /// The interface an instance is for; [`IfIndex::NONE`] if for none.
+    fn place(&self, spec: &AttachSpec) -> Result<IfIndex, Fault> {
+        if self.stopping {
+            return Err(Fault::Ended);
+        }
+        match (&spec.maker, &spec.point) {
+            (Maker::Kind(_) | Maker::Instance(..), Point::Interface(name)) => {
+                match self.shared.interface(name) {
+                    Some(ifnet) => Ok(ifnet.index),
+                    None => Err(Fault::NoInterface(name.clone())),
+                }
+            }
+            (Maker::Kind(_), _) | (Maker::IpInstance(..), Point::Ip(_)) => Ok(IfIndex::NONE),
+            (Maker::Instance(name, _) | Maker::IpInstance(name, _), point) => {
+                Err(Fault::WrongLayer(name.clone(), point.name().to_owned()))
+            }
+        }
     }
 
     pub(crate) fn publish(&mut self) -> u64 {

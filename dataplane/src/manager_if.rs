@@ -49,7 +49,10 @@ impl Manager {
                 "nke: {name} ({id}) was not attached: its interface is gone, the table of filters is full, or all is ending"
             );
             // It was promised its last call.
-            return guarded(|| filter.detached(interface, Cookie(0)));
+            return guarded(move || {
+                filter.detached(interface, Cookie(0));
+                drop(filter);
+            });
         };
         let hold = self.shared.ledger.hold(owner, HoldKind::Attachment, format!("{name} on {place} ({id})"));
         let workers = self.shared.workers.len();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nke_dataplane::control_handle::{AttachSpec, Control};
+use nke_dataplane::control_handle::{AttachSpec, Control, Point};
 use nke_dataplane::fault::Fault;
 use nke_dataplane::port::ring::{RingPeer, ring};
 use nke_dataplane::runtime::{Account, Builder, Runtime, Settings};
@@ -468,6 +468,41 @@ impl InterfaceFilter for Stuck {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Panics as it goes.
+struct Sore;
+
+impl InterfaceFilter for Sore {}
+impl IpFilter for Sore {
+    fn hooks(&self) -> IpHooks {
+        IpHooks::INPUT_OUTPUT
+    }
+}
+impl Drop for Sore {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_refused_instance_that_panics_as_it_goes_is_refused_and_no_more() {
+    let bed = Bed::new();
+    let nowhere = || on_input("sore", "nowhere", Sore);
+    let of_ip = AttachSpec {
+        point: Point::Interface("a".into()),
+        ..AttachSpec::ip_instance("sore", Family::V4, Box::new(Sore))
+    };
+    assert!(matches!(bed.control().attach(nowhere()).unwrap().wait(WAIT), Err(Fault::NoInterface(_))));
+    assert!(matches!(bed.control().attach(of_ip).unwrap().wait(WAIT), Err(Fault::WrongLayer(..))));
+    let all = vec![nowhere(), nowhere()];
+    assert!(matches!(bed.control().refit(all, Vec::new()).unwrap().wait(WAIT), Err(Fault::NoInterface(_))));
+    let gone = bed.control().refit(vec![nowhere()], vec![AttachId(999)]).unwrap().wait(WAIT);
+    assert!(matches!(gone, Err(Fault::NoAttachment(_))));
+    // The control thread is there still, and packets pass.
+    bed.send(0x0800, 7);
+    assert_eq!(bed.next(), 7);
+    bed.finish();
 }
 
 #[test]

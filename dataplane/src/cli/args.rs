@@ -113,7 +113,7 @@ pub(super) enum Command {
     },
     /// Attach a filter to a port.
     Attach {
-        /// Kind of filter: of interfaces checksum, cipher, count, drop, mirror, policer; of IP acl, conntrack, nat, policer.
+        /// Kind of filter: of interfaces checksum, cipher, count, drop, mirror, policer; of IP acl, conntrack, nat, policer; of the path capture, trace.
         kind: String,
         /// The port or interface; `ip` or `ip6` for filters of IP.
         #[arg(long)]
