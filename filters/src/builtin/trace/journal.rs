@@ -107,7 +107,7 @@ impl Journal {
         }
     }
 
-    /// Groups packets by the stages they passed.
+    /// Groups packets by the stages they passed. One that was just marked, or whose stages were all missed, has no way yet.
     pub(super) fn paths(&self) -> Vec<PathReport> {
         struct Group {
             packets: u64,
@@ -115,7 +115,7 @@ impl Journal {
             first: u32,
         }
         let mut groups: HashMap<Vec<Stage>, Group> = HashMap::new();
-        for (packet, (_, seen)) in &self.0 {
+        for (packet, (_, seen)) in self.0.iter().filter(|(_, (_, seen))| !seen.is_empty()) {
             let mut seen = seen.clone();
             // Events of several workers: each worker's are in order already, and a stable sort leaves those of one time so.
             seen.sort_by_key(|(at_ns, _)| *at_ns);

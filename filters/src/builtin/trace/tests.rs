@@ -14,9 +14,10 @@ fn event(packet: u32, stage: Stage, at_ns: u64) -> Event {
 
 #[test]
 fn packets_of_one_way_are_one_group() {
-    let rings = Rings::new(2, 4);
+    let rings = Rings::new(2, 5);
     let drop = Stage::Drop(DropReason::from_index(9));
-    for packet in 0..4 {
+    // The last one was marked a moment ago: it has been nowhere.
+    for packet in 0..5 {
         rings.example(Example { packet, layers: Layers::default(), len_bytes: 60 + packet as usize });
     }
     rings.put(0, event(0, IN, 100));
