@@ -327,7 +327,7 @@ fn nke(netns: &str, scene: &Scene, shortcut: bool) -> Result<Forwarder, Error> {
     let mut builder = Builder::new(arena.pool.clone(), settings);
     let mut inet = Inet::default();
     if shortcut {
-        inet.shortcut = Some(Shortcut::new(&inet)?);
+        inet.shortcut = Some(Shortcut::new(&inet, false)?);
     }
     let shortcut = inet.shortcut.clone();
     builder.inet(inet);

@@ -76,7 +76,7 @@ pub fn assemble(config: &Config) -> Result<Assembly, Error> {
     if let Some(router) = &config.router {
         let mut inet = inet_settings(router, *config.pool.frame_size.as_ref());
         if router.shortcut && config.port.iter().any(|port| port.kind == PortKind::AfXdp) {
-            shortcut = shortcut_of(&inet);
+            shortcut = shortcut_of(&inet, has_ipv6(config));
         }
         inet.shortcut = shortcut.clone();
         builder.inet(inet);
@@ -153,9 +153,15 @@ impl Assembly {
     }
 }
 
+/// Whether the router has IPv6 from the start. (Tables for those that do not are a waste of memory.)
+fn has_ipv6(config: &Config) -> bool {
+    let kernel = config.router.as_ref().is_some_and(|router| router.host == RouterHost::Kernel);
+    kernel || config.address.iter().any(|address| address.address.as_ref().contains(':'))
+}
+
 /// Without it everything works as well, though slower: a failure is said, and no more.
-fn shortcut_of(inet: &inet::Settings) -> Option<Shortcut> {
-    Shortcut::new(inet)
+fn shortcut_of(inet: &inet::Settings, ipv6: bool) -> Option<Shortcut> {
+    Shortcut::new(inet, ipv6)
         .inspect_err(|e| eprintln!("nke: warning: no shortcut, all packets go through workers: {e}"))
         .ok()
 }

@@ -189,7 +189,7 @@ impl Manager {
         if self.garbage.len() < GARBAGE_MAX
             && let Some(garbage) = self.interfaces.inet.take_garbage()
         {
-            let programs = self.doors.as_mut().map_or(0, Doors::barrier);
+            let programs = self.doors.as_ref().map_or(0, Doors::barrier);
             self.garbage.push_back((Grace { generation: self.publisher.barrier(), programs }, garbage));
         }
     }

@@ -15,6 +15,8 @@ use nke_mbuf::wire::EtherAddr;
 use groups::{GroupNumbers, Members};
 
 use super::routes::{Net, RetiredNodes, Routes, Source};
+use crate::shortcut::Shortcut;
+
 use super::tables::{Adjacency, Notice, Settings, Tables, Way};
 
 /// A next hop of a route.
@@ -181,9 +183,10 @@ impl Inet {
         let routes = Routes::new(settings.v4_blocks, settings.v6_blocks);
         let (fib4, fib6) = routes.tries();
         // Refused are tables of another size, or those of another router.
-        if settings.shortcut.as_ref().is_some_and(|shortcut| fib4.join(shortcut.twin()).is_err()) {
-            settings.shortcut = None;
-        }
+        let joined = |shortcut: &Shortcut| {
+            fib4.join(shortcut.twin4()).is_ok() && shortcut.twin6().is_none_or(|twin| fib6.join(twin).is_ok())
+        };
+        settings.shortcut = settings.shortcut.filter(joined);
         let config = nke_inet::neigh::Config {
             capacity: settings.neighbors,
             mode: if settings.kernel {

@@ -26,10 +26,13 @@ fn two_workers_share_the_traffic_and_put_fragments_together() {
             format!("for n in 0 1; do echo $((n + 1)) > /sys/class/net/{device}/queues/tx-$n/xps_cpus; done");
         assert!(net.lab.command(ns, "sh").args(["-ec", &set]).status().unwrap().success());
     }
-    // A filter of whole datagrams, for which the router itself puts together what it forwards.
-    let nke = net.router(
-        "[[filter]]\nkind = \"conntrack\"\nport = \"ip\"\nargs = { policy = \"stateful\", inside = \"a\" }\n",
-    );
+    // Filters of whole datagrams, for which the router itself puts together what it forwards.
+    let filter = |port: &str| {
+        format!(
+            "[[filter]]\nkind = \"conntrack\"\nport = \"{port}\"\nargs = {{ policy = \"stateful\", inside = \"a\" }}\n"
+        )
+    };
+    let nke = net.router(&(filter("ip") + &filter("ip6")));
     for to in RIGHT {
         assert_eq!(net.ping(to, 10, &[]), 10, "{to}");
         assert!(received_bits(&net.iperf(to, &["-P", "4"])) > 1e6, "TCP to {to}");

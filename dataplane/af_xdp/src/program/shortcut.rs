@@ -1,8 +1,11 @@
 //! The shortcut: a router's packets that nobody wants to see are forwarded by the XDP program itself, by the tables that the
 //! router has, which user space writes and the program reads in the same memory.
 //!
-//! Only what needs no second thought is: whole, intact IPv4 without options, for a next hop that is known, small enough for
-//! the way out. Everything else goes to the sockets as if there were no shortcut.
+//! Only what needs no second thought is: whole, intact IPv4 without options and IPv6 without hop-by-hop options, for a next hop
+//! that is known, small enough for the way out. Everything else goes to the sockets as if there were no shortcut.
+
+mod ipv4;
+mod ipv6;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +23,8 @@ use crate::error::{CAP_BPF, CAP_NET_ADMIN, Error};
 pub struct ShortcutSizes {
     /// Nodes for IPv4 prefixes longer than /24, below 2^19: a program's reach into a table ends there.
     pub nodes: u32,
+    /// Nodes for IPv6, as many at most; 0 for no table of IPv6.
+    pub nodes6: u32,
     /// Next hops, at most 2^20.
     pub hops: u32,
     /// Interfaces, at most 1024.
@@ -33,8 +38,10 @@ pub struct ShortcutPort {
     pub mac: [u8; 6],
     /// Largest packet behind the link header that may be sent.
     pub mtu: u32,
-    /// Packets it receives may be forwarded.
+    /// Packets of IPv4 it receives may be forwarded.
     pub takes: bool,
+    /// Packets of IPv6 it receives may be.
+    pub takes6: bool,
     /// Packets may be sent by it.
     pub gives: bool,
 }
@@ -44,20 +51,63 @@ pub struct ShortcutPort {
 /// | table | entry |
 /// |---|---|
 /// | [`root`](Shortcut::root) | of the first 24 bits of a destination; see below |
-/// | [`nodes`](Shortcut::nodes) | 256 for each node, of the last 8 bits; see below |
+/// | [`nodes`](Shortcut::nodes) | 256 for each node, of the next 8 bits; see below |
+/// | [`root6`](Shortcut::root6), [`nodes6`](Shortcut::nodes6) | the same of IPv6 |
 /// | [`hops`](Shortcut::hops) | link address in the low 48 bits, first byte lowest; interface in the rest; 0 while unknown |
 ///
 /// A routing entry with bit 31 set leads to the node with the number in its low 23 bits. Of any other, if bits 22 to 20 are
 /// 1, the low 20 bits are the next hop's number; if they are not, the packet goes to the sockets.
 pub struct Shortcut {
     sizes: ShortcutSizes,
-    root: SharedWords,
-    nodes: SharedWords,
+    v4: Trie,
+    v6: Option<Trie>,
     hops: SharedWords,
     ports: SharedWords,
     devices: Map,
     tally: Tally,
     fence: Map,
+}
+
+/// Where destinations are looked up.
+struct Trie {
+    root: SharedWords,
+    nodes: SharedWords,
+    count: u32,
+}
+
+impl Trie {
+    fn new(count: u32) -> io::Result<Trie> {
+        let nodes = SharedWords::new(count as usize * NODE * 4)?;
+        Ok(Trie { root: SharedWords::new(ROOT * 4)?, nodes, count })
+    }
+
+    /// Emits: R3 is the root's entry of an address that begins with the word in R2, in host order. R1 is lost.
+    fn emit_root(&self, asm: &mut Asm) {
+        asm.op_reg(Op::Move, Reg::R3, Reg::R2)
+            .op(Op::ShiftRight, Reg::R3, 8)
+            .op(Op::And, Reg::R3, ROOT as i32 - 1)
+            .op(Op::ShiftLeft, Reg::R3, 2)
+            .load_map_value(Reg::R1, self.root.map())
+            .op_reg(Op::Add, Reg::R1, Reg::R3)
+            .load(Width::Word, Reg::R3, Reg::R1, 0);
+    }
+
+    /// Emits: if the entry in R3 leads to a node, R3 is the node's entry of the byte at offset `at` of the frame in R7; else
+    /// jumps to `found`. R1 and R2 are lost.
+    fn emit_node(&self, asm: &mut Asm, at: i16, found: Label, sockets: Label) {
+        asm.op_reg(Op::Move, Reg::R1, Reg::R3)
+            .op(Op::ShiftRight, Reg::R1, 31)
+            .jump_if(If::Equal, Reg::R1, 0, found)
+            .op(Op::And, Reg::R3, NODE_NUMBER)
+            .jump_if(If::GreaterEqual, Reg::R3, self.count as i32, sockets)
+            .op(Op::ShiftLeft, Reg::R3, 10)
+            .load(Width::Byte, Reg::R2, Reg::R7, at)
+            .op(Op::ShiftLeft, Reg::R2, 2)
+            .op_reg(Op::Add, Reg::R3, Reg::R2)
+            .load_map_value(Reg::R1, self.nodes.map())
+            .op_reg(Op::Add, Reg::R1, Reg::R3)
+            .load(Width::Word, Reg::R3, Reg::R1, 0);
+    }
 }
 
 /// Entries of the root.
@@ -76,33 +126,28 @@ mod port {
     pub(super) const MTU: i16 = 8;
     pub(super) const TAKES: u64 = 1 << 48;
     pub(super) const GIVES: u64 = 1 << 49;
+    pub(super) const TAKES6: u64 = 1 << 50;
 }
 
-/// Offsets in an untagged frame of IPv4.
-mod frame {
-    pub(super) const ETHERTYPE: i16 = 12;
-    pub(super) const IP: i16 = 14;
-    pub(super) const TOTAL: i16 = IP + 2;
-    pub(super) const TTL: i16 = IP + 8;
-    pub(super) const CHECKSUM: i16 = IP + 10;
-    pub(super) const SOURCE: i16 = IP + 12;
-    pub(super) const DESTINATION: i16 = IP + 16;
-    pub(super) const END: i32 = IP as i32 + 20;
-}
+/// Offsets in an untagged frame.
+const ETHERTYPE: i16 = 12;
+const IP: i16 = 14;
+const IPV6: i32 = 0x86dd;
 
 /// Below the frame pointer: length of the packet behind the link header. (The counters use what is above.)
 const LENGTH: i16 = -16;
 
 impl Shortcut {
-    /// All tables empty. They take 64 MiB, a KiB for each node, and little more.
+    /// All tables empty. They take 64 MiB for each version of IP, a KiB for each node, and little more.
     pub fn new(sizes: ShortcutSizes) -> Result<Shortcut, Error> {
         let what = "make the tables of a shortcut";
-        let ShortcutSizes { nodes, hops, interfaces } = sizes;
+        let ShortcutSizes { nodes, nodes6, hops, interfaces } = sizes;
         if !(1..=NODES_MAX).contains(&nodes)
+            || nodes6 > NODES_MAX
             || !(1..=HOPS_MAX).contains(&hops)
             || !(1..=INTERFACES_MAX).contains(&interfaces)
         {
-            let cause = format!("{nodes} nodes, {hops} hops, {interfaces} interfaces");
+            let cause = format!("{nodes} and {nodes6} nodes, {hops} hops, {interfaces} interfaces");
             let cure = format!("give 1 to {NODES_MAX}, {HOPS_MAX} and {INTERFACES_MAX}");
             return Err(Error::new("AFXDP-SHORTCUT-SIZES", what, cause, cure));
         }
@@ -112,8 +157,8 @@ impl Shortcut {
             fence.set(0, inner.fd() as u32)?;
             Ok(Shortcut {
                 sizes,
-                root: SharedWords::new(ROOT * 4)?,
-                nodes: SharedWords::new(nodes as usize * NODE * 4)?,
+                v4: Trie::new(nodes)?,
+                v6: if nodes6 > 0 { Some(Trie::new(nodes6)?) } else { None },
                 hops: SharedWords::new(hops as usize * 8)?,
                 ports: SharedWords::new(interfaces as usize * port::SIZE as usize)?,
                 devices: Map::new(MapKind::DevMap, 4, interfaces)?,
@@ -126,12 +171,22 @@ impl Shortcut {
 
     /// Routing entries of the first 24 bits.
     pub fn root(&self) -> &[AtomicU32] {
-        self.root.halves()
+        self.v4.root.halves()
     }
 
     /// Routing entries of the nodes.
     pub fn nodes(&self) -> &[AtomicU32] {
-        self.nodes.halves()
+        self.v4.nodes.halves()
+    }
+
+    /// Routing entries of the first 24 bits of an IPv6 address; none without a table of IPv6.
+    pub fn root6(&self) -> &[AtomicU32] {
+        self.v6.as_ref().map_or(&[], |trie| trie.root.halves())
+    }
+
+    /// Routing entries of the nodes of IPv6.
+    pub fn nodes6(&self) -> &[AtomicU32] {
+        self.v6.as_ref().map_or(&[], |trie| trie.nodes.halves())
     }
 
     /// Next hops.
@@ -145,10 +200,12 @@ impl Shortcut {
         let at = interface as usize * (port::SIZE as usize / 8);
         let Some([first, mtu]) = self.ports.words().get(at..at + 2) else { return };
         let [a, b, c, d, e, f] = port.mac;
-        let takes = if port.takes { port::TAKES } else { 0 };
-        let gives = if port.gives { port::GIVES } else { 0 };
+        let flag = |is: bool, flag: u64| if is { flag } else { 0 };
+        let flags = flag(port.takes, port::TAKES)
+            | flag(port.takes6 && self.v6.is_some(), port::TAKES6)
+            | flag(port.gives, port::GIVES);
         mtu.store(u64::from(port.mtu), Ordering::Release);
-        first.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | takes | gives, Ordering::Release);
+        first.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | flags, Ordering::Release);
     }
 
     /// Which device packets for an interface go out by: its number in the calling thread's network namespace. The kernel
@@ -185,12 +242,31 @@ impl Shortcut {
             Reg::R6,
             xdp_md::DATA_END,
         );
-        need(asm, frame::END, sockets);
+        let (found, others) = (asm.label(), asm.label());
         self.emit_ours(asm, interface, sockets);
-        emit_intact(asm, sockets);
-        self.emit_route(asm, sockets);
+        asm.load(Width::Half, Reg::R1, Reg::R7, ETHERTYPE).swap(Reg::R1, 16).jump_if(
+            If::NotEqual,
+            Reg::R1,
+            0x0800,
+            others,
+        );
+        emit_takes(asm, interface, port::TAKES, sockets);
+        ipv4::emit_intact(asm, sockets);
+        ipv4::emit_route(asm, &self.v4, found, sockets);
+        asm.place(others);
+        match &self.v6 {
+            Some(trie) => {
+                asm.jump_if(If::NotEqual, Reg::R1, IPV6, sockets);
+                emit_takes(asm, interface, port::TAKES6, sockets);
+                ipv6::emit_intact(asm, sockets);
+                ipv6::emit_route(asm, trie, found, sockets);
+            }
+            None => _ = asm.jump(sockets),
+        }
+        asm.place(found);
+        self.emit_hop(asm, sockets);
         self.emit_way_out(asm, sockets);
-        emit_rewrite(asm);
+        self.emit_rewrite(asm);
         // R7 is the interface it goes out by: its keys are odd.
         asm.op_reg(Op::Move, Reg::R8, Reg::R7).op(Op::ShiftLeft, Reg::R8, 1).op(Op::Add, Reg::R8, 1);
         emit_length(asm, Reg::R9, Reg::R6, false);
@@ -200,14 +276,11 @@ impl Shortcut {
         asm.op(Op::Move, Reg::R7, Action::Redirect as i32).op(Op::Move, Reg::R8, key).jump(count);
     }
 
-    /// The frame is for this station, which may forward it. Afterwards R9 is the ports.
+    /// The frame is for this station. Afterwards R9 is the ports.
     fn emit_ours(&self, asm: &mut Asm, interface: u32, sockets: Label) {
+        need(asm, IP.into(), sockets);
         asm.load_map_value(Reg::R9, self.ports.map())
             .load(Width::Double, Reg::R1, Reg::R9, interface as i16 * port::SIZE)
-            .op_reg(Op::Move, Reg::R2, Reg::R1)
-            .op(Op::ShiftRight, Reg::R2, 48)
-            .op(Op::And, Reg::R2, (port::TAKES >> 48) as i32)
-            .jump_if(If::Equal, Reg::R2, 0, sockets)
             .op(Op::ShiftLeft, Reg::R1, 16)
             .op(Op::ShiftRight, Reg::R1, 16)
             .load(Width::Half, Reg::R2, Reg::R7, 4)
@@ -217,32 +290,9 @@ impl Shortcut {
             .jump_if_reg(If::NotEqual, Reg::R1, Reg::R2, sockets);
     }
 
-    /// Looks the destination up. Afterwards R8 is the next hop's entry.
-    fn emit_route(&self, asm: &mut Asm, sockets: Label) {
-        let found = asm.label();
-        asm.load(Width::Word, Reg::R2, Reg::R7, frame::DESTINATION)
-            .swap(Reg::R2, 32)
-            .op_reg(Op::Move, Reg::R3, Reg::R2)
-            .op(Op::ShiftRight, Reg::R3, 8)
-            .op(Op::And, Reg::R3, ROOT as i32 - 1)
-            .op(Op::ShiftLeft, Reg::R3, 2)
-            .load_map_value(Reg::R1, self.root.map())
-            .op_reg(Op::Add, Reg::R1, Reg::R3)
-            .load(Width::Word, Reg::R3, Reg::R1, 0)
-            .op_reg(Op::Move, Reg::R1, Reg::R3)
-            .op(Op::ShiftRight, Reg::R1, 31)
-            .jump_if(If::Equal, Reg::R1, 0, found)
-            .op(Op::And, Reg::R3, NODE_NUMBER)
-            .jump_if(If::GreaterEqual, Reg::R3, self.sizes.nodes as i32, sockets)
-            .op(Op::ShiftLeft, Reg::R3, 10)
-            .op(Op::And, Reg::R2, NODE as i32 - 1)
-            .op(Op::ShiftLeft, Reg::R2, 2)
-            .op_reg(Op::Add, Reg::R3, Reg::R2)
-            .load_map_value(Reg::R1, self.nodes.map())
-            .op_reg(Op::Add, Reg::R1, Reg::R3)
-            .load(Width::Word, Reg::R3, Reg::R1, 0)
-            .place(found)
-            .op_reg(Op::Move, Reg::R1, Reg::R3)
+    /// The routing entry in R3 is a next hop, which is known. Afterwards R8 is its entry.
+    fn emit_hop(&self, asm: &mut Asm, sockets: Label) {
+        asm.op_reg(Op::Move, Reg::R1, Reg::R3)
             .op(Op::ShiftRight, Reg::R1, 20)
             .op(Op::And, Reg::R1, 7)
             .jump_if(If::NotEqual, Reg::R1, 1, sockets)
@@ -278,61 +328,46 @@ impl Shortcut {
             .call(Helper::RedirectMap)
             .jump_if(If::NotEqual, Reg::R0, Action::Redirect as i32, sockets);
     }
+
+    /// Writes link addresses, and takes one hop off. R7 is the frame, R8 the next hop's entry, R9 the interface's; afterwards R7
+    /// is the number of the interface.
+    fn emit_rewrite(&self, asm: &mut Asm) {
+        for (from, at) in [(Reg::R8, 0), (Reg::R9, 6)] {
+            asm.store(Width::Word, Reg::R7, at, from)
+                .op_reg(Op::Move, Reg::R1, from)
+                .op(Op::ShiftRight, Reg::R1, 32)
+                .store(Width::Half, Reg::R7, at + 4, Reg::R1);
+        }
+        let done = asm.label();
+        if self.v6.is_some() {
+            let v4 = asm.label();
+            asm.load(Width::Half, Reg::R1, Reg::R7, ETHERTYPE).swap(Reg::R1, 16).jump_if(
+                If::NotEqual,
+                Reg::R1,
+                IPV6,
+                v4,
+            );
+            ipv6::emit_hop_off(asm);
+            asm.jump(done).place(v4);
+        }
+        ipv4::emit_hop_off(asm);
+        asm.place(done).op_reg(Op::Move, Reg::R7, Reg::R8).op(Op::ShiftRight, Reg::R7, 48);
+    }
 }
 
-/// An intact packet of IPv4 without options, between addresses that can be, with hops left (RFC 1812 section 5.2.2). R7 is
-/// the frame, R8 its end; afterwards its length is on the stack.
-fn emit_intact(asm: &mut Asm, sockets: Label) {
-    asm.load(Width::Half, Reg::R1, Reg::R7, frame::ETHERTYPE)
-        .swap(Reg::R1, 16)
-        .jump_if(If::NotEqual, Reg::R1, 0x0800, sockets)
-        .load(Width::Byte, Reg::R1, Reg::R7, frame::IP)
-        .jump_if(If::NotEqual, Reg::R1, 0x45, sockets)
-        .load(Width::Byte, Reg::R1, Reg::R7, frame::TTL)
-        .jump_if(If::Less, Reg::R1, 2, sockets);
-    for address in [frame::SOURCE, frame::DESTINATION] {
-        asm.load(Width::Byte, Reg::R1, Reg::R7, address)
-            .jump_if(If::Equal, Reg::R1, 0, sockets)
-            .jump_if(If::Equal, Reg::R1, 127, sockets)
-            .jump_if(If::GreaterEqual, Reg::R1, 224, sockets);
-    }
-    // The sum over an intact header is a multiple of 0xffff, in either byte order.
-    asm.load(Width::Word, Reg::R2, Reg::R7, frame::IP);
-    for word in [4, 8, 12, 16] {
-        asm.load(Width::Word, Reg::R1, Reg::R7, frame::IP + word).op_reg(Op::Add, Reg::R2, Reg::R1);
-    }
-    asm.op(Op::Modulo, Reg::R2, 0xffff)
-        .jump_if(If::NotEqual, Reg::R2, 0, sockets)
-        // All of it is here.
-        .op_reg(Op::Sub, Reg::R8, Reg::R7)
-        .op(Op::Sub, Reg::R8, i32::from(frame::IP))
-        .load(Width::Half, Reg::R1, Reg::R7, frame::TOTAL)
-        .swap(Reg::R1, 16)
-        .jump_if(If::Less, Reg::R1, 20, sockets)
+/// The interface takes packets of the version whose flag this is. R9 is the ports.
+fn emit_takes(asm: &mut Asm, interface: u32, flag: u64, sockets: Label) {
+    asm.load(Width::Double, Reg::R1, Reg::R9, interface as i16 * port::SIZE)
+        .op(Op::ShiftRight, Reg::R1, 48)
+        .op(Op::And, Reg::R1, (flag >> 48) as i32)
+        .jump_if(If::Equal, Reg::R1, 0, sockets);
+}
+
+/// The packet behind the link header, so many bytes as R1 says, is here, padding or not. R7 is the frame, R8 its end;
+/// afterwards the length behind the link header is on the stack.
+fn emit_whole(asm: &mut Asm, sockets: Label) {
+    asm.op_reg(Op::Sub, Reg::R8, Reg::R7)
+        .op(Op::Sub, Reg::R8, IP.into())
         .jump_if_reg(If::Greater, Reg::R1, Reg::R8, sockets)
         .store(Width::Double, Reg::Fp, LENGTH, Reg::R8);
-}
-
-/// Writes link addresses, one hop less, and the checksum that goes with it (RFC 1141, RFC 1624). R7 is the frame, R8 the next
-/// hop's entry, R9 the interface's; afterwards R7 is the number of the interface.
-fn emit_rewrite(asm: &mut Asm) {
-    for (from, at) in [(Reg::R8, 0), (Reg::R9, 6)] {
-        asm.store(Width::Word, Reg::R7, at, from)
-            .op_reg(Op::Move, Reg::R1, from)
-            .op(Op::ShiftRight, Reg::R1, 32)
-            .store(Width::Half, Reg::R7, at + 4, Reg::R1);
-    }
-    asm.load(Width::Byte, Reg::R1, Reg::R7, frame::TTL)
-        .op(Op::Sub, Reg::R1, 1)
-        .store(Width::Byte, Reg::R7, frame::TTL, Reg::R1)
-        .load(Width::Half, Reg::R1, Reg::R7, frame::CHECKSUM)
-        .swap(Reg::R1, 16)
-        .op(Op::Add, Reg::R1, 0x100)
-        .op_reg(Op::Move, Reg::R2, Reg::R1)
-        .op(Op::ShiftRight, Reg::R2, 16)
-        .op_reg(Op::Add, Reg::R1, Reg::R2)
-        .swap(Reg::R1, 16)
-        .store(Width::Half, Reg::R7, frame::CHECKSUM, Reg::R1)
-        .op_reg(Op::Move, Reg::R7, Reg::R8)
-        .op(Op::ShiftRight, Reg::R7, 48);
 }
